@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use crate::config::settings::{STAGES, Setting, all};
+use crate::config::settings::{STAGES, Setting, all, by_key};
 use crate::telemetry;
 
 /// A parsed command line: the subcommand and the flags of settings.
@@ -54,42 +54,31 @@ pub enum Task {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let mut matches = command().try_get_matches_from(args)?;
     let mut flags = setting_flags(&mut matches);
-    let mut task = Task::Serve;
-    if let Some((name, mut sub)) = matches.remove_subcommand() {
-        flags.extend(setting_flags(&mut sub));
-        task = match name.as_str() {
-            "validate" => Task::Validate,
-            "settings" => Task::Settings,
-            "completions" => sub
-                .remove_one("shell")
-                .map_or(Task::Serve, Task::Completions),
-            "man" => Task::Man,
-            "migrate" if sub.get_flag("import-v0") => Task::Migrate(ImportRows::ImportV0),
-            "migrate" => Task::Migrate(ImportRows::None),
-            "healthcheck" => Task::Healthcheck {
-                url: sub.remove_one("url"),
-            },
-            "retention" => match sub.remove_subcommand() {
-                Some((_, mut sub)) => {
-                    flags.extend(setting_flags(&mut sub));
-                    Task::ConfirmClock
-                }
-                None => Task::Serve,
-            },
-            "journal" => match sub.remove_subcommand() {
-                Some((name, mut sub)) => {
-                    flags.extend(setting_flags(&mut sub));
-                    match name.as_str() {
-                        "drain" => Task::JournalDrain,
-                        "verify" => Task::JournalVerify,
-                        _ => Task::JournalList,
-                    }
-                }
-                None => Task::JournalList,
-            },
-            _ => Task::Serve,
-        };
+    let mut names = Vec::new();
+    while let Some((name, below)) = matches.remove_subcommand() {
+        names.push(name);
+        matches = below;
+        flags.extend(setting_flags(&mut matches));
     }
+    let task = match names.join(" ").as_str() {
+        "validate" => Task::Validate,
+        "settings" => Task::Settings,
+        "migrate" if matches.get_flag("import-v0") => Task::Migrate(ImportRows::ImportV0),
+        "migrate" => Task::Migrate(ImportRows::None),
+        "healthcheck" => Task::Healthcheck {
+            url: matches.remove_one("url"),
+        },
+        "journal list" => Task::JournalList,
+        "journal verify" => Task::JournalVerify,
+        "journal drain" => Task::JournalDrain,
+        "retention confirm-clock" => Task::ConfirmClock,
+        "completions" => matches
+            .remove_one("shell")
+            .map_or(Task::Serve, Task::Completions),
+        "man" => Task::Man,
+        // `serve`, or no command.
+        _ => Task::Serve,
+    };
     Ok(Arguments { task, flags })
 }
 
@@ -227,21 +216,16 @@ pub fn completions(shell: Shell) -> String {
 fn with_values(command: Command) -> Command {
     command
         .mut_args(|arg| {
-            let Some(setting) = all().find(|setting| arg.get_id() == setting.key) else {
+            let Some(setting) = by_key(arg.get_id().as_str()) else {
                 return arg;
             };
-            let hint = match setting.value {
-                "PATH" => ValueHint::AnyPath,
-                _ => ValueHint::Other,
-            };
-            let few = setting
-                .value
-                .split('|')
-                .all(|value| !value.contains(|c: char| c.is_ascii_uppercase()));
-            if few {
+            let is_closed_list = !setting.value.contains(|c: char| c.is_ascii_uppercase());
+            if is_closed_list {
                 arg.value_parser(PossibleValuesParser::new(setting.value.split('|')))
+            } else if setting.value == "PATH" {
+                arg.value_hint(ValueHint::AnyPath)
             } else {
-                arg.value_hint(hint)
+                arg.value_hint(ValueHint::Other)
             }
         })
         .mut_subcommands(with_values)
@@ -271,15 +255,12 @@ fn general(setting: &Setting) -> bool {
 
 /// Returns the flags of the settings that `wanted` selects, grouped by stage.
 fn settings(wanted: impl Fn(&str, &Setting) -> bool) -> Vec<Arg> {
-    let mut args = Vec::new();
-    for (stage, settings) in STAGES {
-        for setting in settings.iter().filter(|setting| wanted(stage, setting)) {
-            if let Some(flag) = setting.flag() {
-                args.push(argument(stage, setting, flag));
-            }
-        }
-    }
-    args
+    STAGES
+        .iter()
+        .flat_map(|(stage, settings)| settings.iter().map(move |setting| (*stage, setting)))
+        .filter(|(stage, setting)| wanted(stage, setting))
+        .filter_map(|(stage, setting)| Some(argument(stage, setting, setting.flag()?)))
+        .collect()
 }
 
 fn argument(stage: &'static str, setting: &'static Setting, flag: String) -> Arg {
@@ -364,6 +345,6 @@ mod tests {
         }
         assert!(help.contains("[default: 3100] [env: RUVVECTOR_SERVICE_PORT]"));
         let short = read("r -h").unwrap_err();
-        assert!(short.contains("--data-dir") && !short.contains("--max-nodes"));
+        assert!(short.contains("--data-dir") && !short.contains("--max-events"));
     }
 }

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands::{self, CommandFailure};
-use ruvvector_service::config::{self, LoadedConfig};
-
+use ruvvector_service::config::{self, Config, LoadedConfig};
 use ruvvector_service::memory::allocator;
 use ruvvector_service::telemetry::logging;
 use ruvvector_service::telemetry::own_traces::OwnTraces;
@@ -40,30 +39,10 @@ fn main() -> ExitCode {
         // `--help` and `--version`.
         Err(error) => error.exit(),
     };
-    // These tasks need no settings, and so work when settings are wrong.
-    let text = match task {
-        Task::Settings => Some(config::reference()),
-        Task::Completions(shell) => Some(cli::completions(shell)),
-        Task::Man => Some(commands::man::page()),
-        _ => None,
-    };
-    if let Some(text) = text {
-        print_stdout(&text);
-        return ExitCode::SUCCESS;
-    }
-    let done = match &task {
-        Task::Healthcheck { url } => commands::load_listen_address(flags).map(|address| {
-            let sentence = commands::healthcheck::run(&address, url.as_deref())?;
-            print_stdout(&format!("{sentence}\n"));
-            Ok(())
-        }),
-        _ => commands::load(flags.clone()).map(|loaded| run_task(&task, flags, loaded)),
-    };
-    let (problems, code) = match done {
-        Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(CommandFailure::Run(problem))) => (vec![problem], ExitCode::FAILURE),
-        Ok(Err(CommandFailure::Settings(problem))) => (vec![problem], ExitCode::from(USAGE)),
-        Err(error) => (error.0, ExitCode::from(USAGE)),
+    let (problems, code) = match run_task(task, flags) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(CommandFailure::Run(problem)) => (vec![problem], ExitCode::FAILURE),
+        Err(CommandFailure::Settings(problems)) => (problems, ExitCode::from(USAGE)),
     };
     for problem in problems {
         print_stderr(&format!("error: {problem}"));
@@ -71,68 +50,74 @@ fn main() -> ExitCode {
     code
 }
 
-fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> {
-    if *task != Task::Serve {
-        for warning in loaded.notes.iter().chain(&loaded.warnings) {
-            print_stderr(&format!("warning: {warning}"));
+fn run_task(task: Task, flags: FlagValues) -> Result<(), CommandFailure> {
+    let result = match task {
+        // These tasks need no settings, and so work when settings are wrong.
+        Task::Settings => config::reference(),
+        Task::Completions(shell) => cli::completions(shell),
+        Task::Man => commands::man::page(),
+        Task::Healthcheck { url } => {
+            let address = commands::load_listen_address(flags)?;
+            commands::healthcheck::run(&address, url.as_deref())? + "\n"
         }
-    }
-    match task {
-        Task::Serve => serve(flags, loaded),
-        Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
-        Task::Validate => {
-            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
-            check_store_kind(&loaded)?;
-            print_stdout(&loaded.effective(commands::journal_sizes(&loaded.config)));
-            Ok(())
-        }
-        Task::Migrate(rows) => {
-            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
-            check_store_kind(&loaded)?;
-            let done = runtime()?
-                .block_on(commands::migrate(&loaded.config, *rows))
-                .map_err(|error| commands::explain(&loaded.config, &error))?;
-            print_stdout(&done);
-            Ok(())
-        }
-        Task::ConfirmClock => {
-            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
-            check_store_kind(&loaded)?;
-            let done = runtime()?
-                .block_on(commands::confirm_clock(&loaded.config))
-                .map_err(|error| commands::explain(&loaded.config, &error))?;
-            print_stdout(&done);
-            Ok(())
+        Task::Serve => return serve(flags),
+        Task::JournalList => commands::journal_report(&load(flags)?.config)?.0,
+        Task::JournalVerify => {
+            let (report, problems) = commands::journal_report(&load(flags)?.config)?;
+            print_stdout(&report);
+            return match problems {
+                0 => Ok(()),
+                _ => Err("the journal is damaged".to_owned().into()),
+            };
         }
         Task::JournalDrain => {
-            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
-            let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
-            print_stdout(&done);
-            Ok(())
+            let loaded = load(flags)?;
+            start_logging(&loaded.config, None)?;
+            runtime()?.block_on(commands::drain::run(&loaded.config))?
         }
-        Task::JournalList | Task::JournalVerify => {
-            let (report, problems) = commands::journal_report(&loaded.config)?;
-            print_stdout(&report);
-            match (task, problems) {
-                (Task::JournalVerify, 1..) => {
-                    Err(CommandFailure::Run("the journal is damaged".to_owned()))
-                }
-                _ => Ok(()),
-            }
+        Task::Validate => {
+            let loaded = load_for_store(flags)?;
+            loaded.effective(commands::journal_sizes(&loaded.config))
         }
-    }
+        Task::Migrate(rows) => {
+            let loaded = load_for_store(flags)?;
+            runtime()?.block_on(commands::migrate(&loaded.config, rows))?
+        }
+        Task::ConfirmClock => {
+            let loaded = load_for_store(flags)?;
+            runtime()?.block_on(commands::confirm_clock(&loaded.config))?
+        }
+    };
+    print_stdout(&result);
+    Ok(())
 }
 
-/// Refuses the settings that a start on the same data directory would refuse.
-fn check_store_kind(loaded: &LoadedConfig) -> Result<(), CommandFailure> {
+/// Loads the settings of a command, and prints their warnings.
+fn load(flags: FlagValues) -> Result<LoadedConfig, CommandFailure> {
+    let loaded = commands::load(flags)?;
+    for warning in loaded.notes.iter().chain(&loaded.warnings) {
+        print_stderr(&format!("warning: {warning}"));
+    }
+    Ok(loaded)
+}
+
+/// Does the same, starts logging, and refuses the settings that a start on the same data directory would refuse.
+fn load_for_store(flags: FlagValues) -> Result<LoadedConfig, CommandFailure> {
+    let loaded = load(flags)?;
+    start_logging(&loaded.config, None)?;
     let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
     if let Some(warning) = changed {
         print_stderr(&format!("warning: {warning}"));
     }
-    Ok(())
+    Ok(loaded)
 }
 
-fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> {
+fn start_logging(config: &Config, own_traces: Option<&OwnTraces>) -> Result<(), String> {
+    logging::init(&config.log_filter, config.log_format, own_traces)
+}
+
+fn serve(flags: FlagValues) -> Result<(), CommandFailure> {
+    let loaded = commands::load(flags.clone())?;
     let runtime = runtime()?;
     let own_traces = match &loaded.config.own_traces {
         Some(options) => {
@@ -141,11 +126,7 @@ fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> 
         }
         None => None,
     };
-    logging::init(
-        &loaded.config.log_filter,
-        loaded.config.log_format,
-        own_traces.as_ref(),
-    )?;
+    start_logging(&loaded.config, own_traces.as_ref())?;
     for note in &loaded.notes {
         tracing::info!("{note}");
     }

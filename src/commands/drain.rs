@@ -3,7 +3,6 @@
 //! **Invariant:** the command succeeds only if the journal is empty and all of it is in the store. A directory without
 //! a journal stays unchanged.
 
-use crate::commands::CommandFailure;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::path::Path;
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::Shutdown;
+use crate::commands::CommandFailure;
 use crate::commands::serve::{Hangup, Signals};
 use crate::config::Config;
 use crate::journal::disk::OsDisk;
@@ -20,7 +20,7 @@ use crate::journal::{Journal, OpenError};
 use crate::store::{self, Store, StoreTarget};
 use crate::write::{self, Progress, Unfinished, Written};
 
-/// Interval between two looks at the progress.
+/// Interval between two reports of the progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Number of intervals without progress after which a log line is written all the same.
 const QUIET_TICKS: u32 = 6;
@@ -69,6 +69,11 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
     store.close(store::CLOSE_TIMEOUT).await;
     let left = journal.status();
     let gone = journal.streams().len() == 1;
+    let left_in_dir = format!(
+        "{} of {} left in {dir}",
+        count(left.queue_events, "event"),
+        count(left.undrained_streams, "stream")
+    );
     match outcome {
         Ok(()) if gone => {}
         Ok(()) => {
@@ -89,24 +94,18 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         }
         Err(Unfinished::Stopped) => {
             return Err(format!(
-                "stopped: {} of {} left in {dir}; nothing is lost, run it again",
-                count(left.queue_events, "event"),
-                count(left.undrained_streams, "stream")
+                "stopped: {left_in_dir}; nothing is lost, run it again"
             ));
         }
         Err(Unfinished::Schema(error)) => {
             return Err(format!(
-                "{error}. {} of {} left in {dir}; nothing is lost, run it again after that",
-                count(left.queue_events, "event"),
-                count(left.undrained_streams, "stream")
+                "{error}. {left_in_dir}; nothing is lost, run it again after that"
             ));
         }
         Err(Unfinished::Shared(text)) => {
             return Err(format!(
-                "{text}. {} of {} left in {dir}, besides records that cannot be read; nothing is lost: run it again once that collector has \
-                 stored them, or has sent no heartbeat for 5 minutes",
-                count(left.queue_events, "event"),
-                count(left.undrained_streams, "stream")
+                "{text}. {left_in_dir}, besides records that cannot be read; nothing is lost: run it again once that collector has \
+                 stored them, or has sent no heartbeat for 5 minutes"
             ));
         }
     }
@@ -128,15 +127,15 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         ));
     }
     if left.missing_records > 0 {
+        let verb = if left.missing_records == 1 {
+            "is"
+        } else {
+            "are"
+        };
         return Err(format!(
-            "{} of the journal {} in no file and not in the database; restore the files from a backup of {dir}/journal, if any, \
+            "{} of the journal {verb} in no file and not in the database; restore the files from a backup of {dir}/journal, if any, \
              and run it again. The rest: {summary}",
             count(left.missing_records, "record"),
-            if left.missing_records == 1 {
-                "is"
-            } else {
-                "are"
-            },
         ));
     }
     Ok(summary)

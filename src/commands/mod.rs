@@ -39,8 +39,8 @@ pub mod healthcheck;
 /// The reason for which a command ended without success.
 #[derive(Debug)]
 pub enum CommandFailure {
-    /// A setting must be changed; without that, another try would fail too.
-    Settings(String),
+    /// Settings must be changed; without that, another try would fail too. One sentence for each problem.
+    Settings(Vec<String>),
     /// Any other failure.
     Run(String),
 }
@@ -48,6 +48,12 @@ pub enum CommandFailure {
 impl From<String> for CommandFailure {
     fn from(reason: String) -> Self {
         Self::Run(reason)
+    }
+}
+
+impl From<ConfigError> for CommandFailure {
+    fn from(error: ConfigError) -> Self {
+        Self::Settings(error.0)
     }
 }
 
@@ -101,17 +107,14 @@ fn environment() -> Result<Environment, ConfigError> {
         .collect();
     let mut environment = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str() else {
-            continue;
-        };
-        match value.into_string() {
-            Ok(value) => {
-                environment.insert(name.to_owned(), value);
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => {
+                environment.insert(name, value);
             }
-            Err(_) if ours.iter().any(|known| known == name) => {
+            (Ok(name), Err(_)) if ours.contains(&name) => {
                 return Err(ConfigError(vec![format!("{name}: its value is not UTF-8")]));
             }
-            Err(_) => {}
+            _ => {}
         }
     }
     Ok(environment)
@@ -139,7 +142,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Command
     };
     kind_note::compare(dir, target, config.store_naming, &backlog)
         .await
-        .map_err(|error| CommandFailure::Settings(error.to_string()))
+        .map_err(|error| CommandFailure::Settings(vec![error.to_string()]))
 }
 
 /// Returns the contents of the journal on disk; a missing directory has none.
@@ -160,15 +163,15 @@ fn backlog(config: &Config) -> Result<Backlog, OpenError> {
 /// logs the progress. Returns a summary.
 ///
 /// # Errors
-/// [`StoreError::Schema`] if the schema is of an unknown shape, the rows are to be imported into SQLite, or there are
-/// none to import; other variants if the database is unavailable.
-pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, StoreError> {
+/// A sentence if the schema is of an unknown shape, the rows are to be imported into SQLite, there are none to import, or
+/// the database is unavailable.
+pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, String> {
     let mut options = config.store.clone();
     options.migrate = true;
     let store = Store::new(&options);
     let done = migrate_in(&store, rows).await;
     store.close(store::CLOSE_TIMEOUT).await;
-    done
+    done.map_err(|error| explain(config, &error))
 }
 
 async fn migrate_in(store: &Store, rows: ImportRows) -> Result<String, StoreError> {
@@ -203,19 +206,21 @@ async fn migrate_in(store: &Store, rows: ImportRows) -> Result<String, StoreErro
 /// consequence.
 ///
 /// # Errors
-/// [`StoreError`] if the store is unavailable, or its clock and this machine's differ.
-pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
+/// A sentence if the store is unavailable, or its clock and this machine's differ.
+pub async fn confirm_clock(config: &Config) -> Result<String, String> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;
     store.close(store::CLOSE_TIMEOUT).await;
     let kind = store.kind();
-    done.map(|doubt| match doubt {
+    Ok(match done.map_err(|error| explain(config, &error))? {
         Some(reason) => format!(
             "{kind}: the clock is confirmed, which ends this doubt: {}. A running service trusts it from its next round of \
              maintenance on\n",
             reason.sentence()
         ),
-        None => format!("{kind}: the clock was not doubted; its confirmation is recorded all the same\n"),
+        None => format!(
+            "{kind}: the clock was not doubted; its confirmation is recorded all the same\n"
+        ),
     })
 }
 
@@ -229,8 +234,7 @@ pub fn journal_sizes(config: &Config) -> Option<JournalSizes> {
 }
 
 /// Returns the text of an error of the store, with the settings to change if none names the store.
-#[must_use]
-pub fn explain(config: &Config, error: &StoreError) -> String {
+fn explain(config: &Config, error: &StoreError) -> String {
     if !config.store_unnamed {
         return error.to_string();
     }

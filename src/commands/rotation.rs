@@ -6,8 +6,8 @@
 //!
 //! **Invariant:** secrets that cannot be read, or that lead to another database, change nothing.
 
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -69,13 +69,10 @@ impl Rotation {
             .name("secrets".to_owned())
             .spawn(move || {
                 loop {
-                    let asked = match self.asked.1.recv_timeout(INTERVAL) {
-                        Ok(()) => true,
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
-                    };
-                    let found = digest(&self.files);
-                    if asked || found != self.digest {
-                        self.digest = found;
+                    let is_asked = self.asked.1.recv_timeout(INTERVAL).is_ok();
+                    let digest = digest(&self.files);
+                    if is_asked || digest != self.digest {
+                        self.digest = digest;
                         self.read(&store);
                     }
                 }
@@ -88,23 +85,20 @@ impl Rotation {
             Ok(config) => self.replace(&config, store),
             Err(error) => error.0,
         };
-        if problems.is_empty() {
-            tracing::info!("{}", self.done());
+        if problems.is_empty() && self.files.is_empty() {
+            tracing::info!(
+                "there was nothing to read again but the settings file, if any: no variable names a file with a secret (…_FILE). Other \
+                 settings that changed need a restart"
+            );
+        } else if problems.is_empty() {
+            tracing::info!(
+                "the secrets were read again from their files. Other settings that changed need a restart"
+            );
         }
         for problem in problems {
             tracing::warn!(
                 "a secret was not replaced, and the earlier one stays in use: {problem}"
             );
-        }
-    }
-
-    /// Returns the log line for a reading without problems.
-    fn done(&self) -> &'static str {
-        if self.files.is_empty() {
-            "there was nothing to read again but the settings file, if any: no variable names a file with a secret (…_FILE). Other \
-             settings that changed need a restart"
-        } else {
-            "the secrets were read again from their files. Other settings that changed need a restart"
         }
     }
 
@@ -127,14 +121,10 @@ impl Rotation {
 fn digest(files: &[PathBuf]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for file in files {
-        let content = regular(file);
+        let content = file.is_file().then(|| std::fs::read(file).ok()).flatten();
         hasher.update(&[u8::from(content.is_some())]);
         let content = blake3::hash(&content.unwrap_or_default());
         hasher.update(content.as_bytes());
     }
     hasher.finalize()
-}
-
-fn regular(file: &Path) -> Option<Vec<u8>> {
-    file.is_file().then(|| std::fs::read(file).ok()).flatten()
 }

@@ -50,7 +50,7 @@ pub async fn run(
     )
     .await
     .map_err(|error| match error {
-        RunError::OtherKind(error) => CommandFailure::Settings(error.to_string()),
+        RunError::OtherKind(error) => CommandFailure::Settings(vec![error.to_string()]),
         error => CommandFailure::Run(error.to_string()),
     })
 }

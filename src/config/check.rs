@@ -12,66 +12,26 @@ use crate::memory::{self, LEAST_BYTES, MemoryShares, REST_BYTES};
 /// Gives each stage its share of the process's memory, and lowers the limits of one request and one answer to what fits
 /// their shares. Adds a warning for each limit that was set and is lowered.
 pub(super) fn fit_memory(
-    draft: &mut RawConfig,
+    raw: &mut RawConfig,
     values: &SettingValues,
     machine: &Machine,
     warnings: &mut Vec<String>,
 ) {
-    draft.memory_bytes = draft.memory_bytes.or(machine.memory_bytes);
-    let shares = MemoryShares::of(draft.memory_bytes);
-    draft.query.memory_bytes = shares.query_bytes;
-    draft.write.large_record_bytes = shares.large_record_bytes;
-    let budget = *draft
+    raw.memory_bytes = raw.memory_bytes.or(machine.memory_bytes);
+    let shares = MemoryShares::of(raw.memory_bytes);
+    raw.query.memory_bytes = shares.query_bytes;
+    raw.write.large_record_bytes = shares.large_record_bytes;
+    let budget = *raw
         .receive
         .inflight_bytes
         .get_or_insert(shares.receive_bytes);
-    if let Some(limit) = draft.memory_bytes {
+    if let Some(limit) = raw.memory_bytes {
         too_little(limit, shares, budget, warnings);
+        raw.receive.http2_window_bytes = memory::http2_window_bytes(limit);
     }
-    if let Some(limit) = draft.memory_bytes {
-        draft.receive.http2_window_bytes = memory::http2_window_bytes(limit);
-    }
-    let half = (budget / 2).max(1);
-    let answer = draft.query.answer_bytes_max().max(1);
-    let receive = &mut draft.receive;
-    let (requests, answers) = (
-        "half of inflight_bytes",
-        "the most that the memory for all answers allows",
-    );
-    for (key, limit, most, why) in [
-        (
-            "otlp_wire_bytes",
-            &mut receive.otlp_wire_bytes,
-            half,
-            requests,
-        ),
-        (
-            "otlp_decoded_bytes",
-            &mut receive.otlp_decoded_bytes,
-            half,
-            requests,
-        ),
-        (
-            "ingest_wire_bytes",
-            &mut receive.ingest_wire_bytes,
-            half,
-            requests,
-        ),
-        (
-            "ingest_decoded_bytes",
-            &mut receive.ingest_decoded_bytes,
-            half,
-            requests,
-        ),
-        (
-            "query_answer_bytes",
-            &mut draft.query.answer_bytes,
-            answer,
-            answers,
-        ),
-    ] {
+    let mut lower = |key, limit: &mut usize, most: usize, reason| {
         if *limit <= most {
-            continue;
+            return;
         }
         *limit = most;
         if values
@@ -79,11 +39,23 @@ pub(super) fn fit_memory(
             .is_some_and(|value| value.source != SettingSource::Default)
         {
             warnings.push(format!(
-                "{key} is lowered to {}, {why}: more could never be held",
+                "{key} is lowered to {}, {reason}: more could never be held",
                 show_size(most as u64)
             ));
         }
+    };
+    let (receive, query) = (&mut raw.receive, &mut raw.query);
+    for (key, limit) in [
+        ("otlp_wire_bytes", &mut receive.otlp_wire_bytes),
+        ("otlp_decoded_bytes", &mut receive.otlp_decoded_bytes),
+        ("ingest_wire_bytes", &mut receive.ingest_wire_bytes),
+        ("ingest_decoded_bytes", &mut receive.ingest_decoded_bytes),
+    ] {
+        lower(key, limit, (budget / 2).max(1), "half of inflight_bytes");
     }
+    let most = query.answer_bytes_max().max(1);
+    let reason = "the most that the memory for all answers allows";
+    lower("query_answer_bytes", &mut query.answer_bytes, most, reason);
 }
 
 /// Warns if the memory limit is too small for the service, or for the shares together with `receive_bytes`.
@@ -112,19 +84,19 @@ fn too_little(limit: u64, shares: MemoryShares, receive_bytes: usize, warnings: 
 }
 
 /// Returns a sentence for each conflict between settings.
-pub(super) fn problems(draft: &RawConfig) -> Vec<String> {
-    let mut problems = ports(draft);
-    if draft.write.retry_min > draft.write.retry_max {
+pub(super) fn problems(raw: &RawConfig) -> Vec<String> {
+    let mut problems = ports(raw);
+    if raw.write.retry_min > raw.write.retry_max {
         problems.push("retry_min is over retry_max".to_owned());
     }
-    if draft.query.limit_default > draft.query.limit_max {
+    if raw.query.limit_default > raw.query.limit_max {
         problems.push("query_limit_default is over query_limit_max".to_owned());
     }
-    if let Some(budget) = draft.journal.budget_bytes {
-        let largest = draft
+    if let Some(budget) = raw.journal.budget_bytes {
+        let largest = raw
             .receive
             .otlp_wire_bytes
-            .max(draft.receive.ingest_wire_bytes) as u64;
+            .max(raw.receive.ingest_wire_bytes) as u64;
         if budget < largest {
             problems.push(format!(
                 "journal_max_bytes is {}, and a request may have {}: raise it, or lower otlp_wire_bytes and \
@@ -137,11 +109,11 @@ pub(super) fn problems(draft: &RawConfig) -> Vec<String> {
     problems
 }
 
-fn ports(draft: &RawConfig) -> Vec<String> {
+fn ports(raw: &RawConfig) -> Vec<String> {
     let ports = [
-        ("service_port", draft.service_port),
-        ("otlp_http_port", draft.otlp_http_port),
-        ("otlp_grpc_port", draft.otlp_grpc_port),
+        ("service_port", raw.service_port),
+        ("otlp_http_port", raw.otlp_http_port),
+        ("otlp_grpc_port", raw.otlp_grpc_port),
     ];
     if ports.iter().all(|(_, port)| *port == PortSetting::Off) {
         return vec!["every port is off: the service would listen to nothing".to_owned()];

@@ -12,19 +12,18 @@
 //! **Invariant:** if any setting names PostgreSQL, SQLite never replaces it without a warning. No password is ever
 //! shown.
 
-use crate::config::sources::SettingSource;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use crate::config::ReadFile;
 use crate::config::raw_config::RawConfig;
-use crate::config::settings::by_key;
-use crate::config::sources::SettingValues;
+use crate::config::settings::{Setting, by_key};
+use crate::config::sources::{SettingSource, SettingValues};
+use crate::config::{ConfigError, ReadFile};
 use crate::store::{StoreKind, StoreTarget};
 
 /// Name of our connections in `pg_stat_activity`, before the colon.
@@ -51,15 +50,17 @@ const URL_PARAMETERS: [&str; 17] = [
     "options",
 ];
 
-/// Returns the store to use; `None` if the settings do not determine it, with the reason in `problems`.
+/// Returns the store to use.
+///
+/// # Errors
+/// [`ConfigError`] if the settings do not determine it, or a file that its connections need cannot be read.
 pub(super) fn target(
-    draft: &RawConfig,
+    raw: &RawConfig,
     values: &SettingValues,
     read_file: ReadFile<'_>,
     warnings: &mut Vec<String>,
-    problems: &mut Vec<String>,
-) -> Option<StoreTarget> {
-    let database = &draft.database;
+) -> Result<StoreTarget, ConfigError> {
+    let database = &raw.database;
     let parts = set(
         values,
         &[
@@ -71,7 +72,14 @@ pub(super) fn target(
         ],
     );
     let urls = set(values, &["database_url", "database_read_url"]);
-    if draft.store == Some(StoreKind::Sqlite) {
+    let [url_name, host_name] = ["database_url", "postgres_host"].map(name);
+    let sqlite = || StoreTarget::Sqlite {
+        path: raw
+            .sqlite_path
+            .clone()
+            .unwrap_or_else(|| raw.data_dir.join("telemetry.db")),
+    };
+    if raw.store == Some(StoreKind::Sqlite) {
         let beside = [urls, parts].concat();
         if !beside.is_empty() {
             warnings.push(format!(
@@ -79,9 +87,9 @@ pub(super) fn target(
                 beside.join(", ")
             ));
         }
-        return Some(sqlite(draft));
+        return Ok(sqlite());
     }
-    let options = if let Some(url) = &database.url {
+    let (place, options) = if let Some(url) = &database.url {
         if !parts.is_empty() {
             warnings.push(format!(
                 "{} names the database; ignored: {}",
@@ -89,13 +97,7 @@ pub(super) fn target(
                 parts.join(", ")
             ));
         }
-        from_url(
-            "database_url",
-            url.expose_secret(),
-            values,
-            warnings,
-            problems,
-        )?
+        (url_name, from_url("database_url", url, values, warnings)?)
     } else if let Some(host) = &database.host {
         let user = database.user.as_deref().unwrap_or("postgres");
         let mut options = PgConnectOptions::new_without_pgpass()
@@ -106,56 +108,38 @@ pub(super) fn target(
         if let Some(password) = &database.password {
             options = options.password(password.expose_secret());
         }
-        options
+        (host_name, options)
     } else if !parts.is_empty() {
-        problems.push(format!(
-            "{} set, but neither {} nor {}: which database?",
-            are(&parts),
-            name("postgres_host"),
-            name("database_url"),
-        ));
-        return None;
-    } else if draft.store == Some(StoreKind::Postgres) {
-        problems.push(format!(
-            "the store is to be PostgreSQL, but neither {} nor {} is set",
-            name("database_url"),
-            name("postgres_host")
-        ));
-        return None;
+        let parts = are(&parts);
+        let problem =
+            format!("{parts} set, but neither {host_name} nor {url_name}: which database?");
+        return Err(problem.into());
+    } else if raw.store == Some(StoreKind::Postgres) {
+        let problem =
+            format!("the store is to be PostgreSQL, but neither {url_name} nor {host_name} is set");
+        return Err(problem.into());
+    } else if !urls.is_empty() {
+        let problem = format!(
+            "{} set without {url_name}: queries would read a database that nothing is written to",
+            are(&urls)
+        );
+        return Err(problem.into());
     } else {
-        if !urls.is_empty() {
-            problems.push(format!(
-                "{} set without {}: queries would read a database that nothing is written to",
-                are(&urls),
-                name("database_url")
-            ));
-            return None;
-        }
-        return Some(sqlite(draft));
+        return Ok(sqlite());
     };
-    let read = match &database.read_url {
-        Some(url) => Some(from_url(
-            "database_read_url",
-            url.expose_secret(),
-            values,
-            warnings,
-            problems,
-        )?),
-        None => None,
-    };
-    let key = if database.url.is_some() {
-        "database_url"
-    } else {
-        "postgres_host"
-    };
-    read_certificates(&name(key), &options, read_file, problems);
-    if let Some(read) = &read {
-        read_certificates(&name("database_read_url"), read, read_file, problems);
+    let mut problems = missing_certificates(&place, &options, read_file);
+    let mut read = None;
+    if let Some(url) = &database.read_url {
+        let options = from_url("database_read_url", url, values, warnings)?;
+        let place = name("database_read_url");
+        problems.extend(missing_certificates(&place, &options, read_file));
+        read = Some(Box::new(named(options)));
     }
-    Some(StoreTarget::Postgres {
-        options: Box::new(named(options)),
-        read: read.map(named).map(Box::new),
-    })
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
+    }
+    let options = Box::new(named(options));
+    Ok(StoreTarget::Postgres { options, read })
 }
 
 /// Describes a connection's target without its password.
@@ -177,14 +161,14 @@ pub(super) fn describe(options: &PgConnectOptions) -> String {
     format!("{user}@{host}:{port}/{database}, sslmode {mode}")
 }
 
-/// Reads the files that a connection needs for TLS, and adds a problem for each that cannot be read. The driver reads
+/// Reads the files that a connection needs for TLS, and returns a problem for each that cannot be read. The driver reads
 /// them only when it connects, and its error does not name the file.
-fn read_certificates(
+fn missing_certificates(
     place: &str,
     options: &PgConnectOptions,
     read_file: ReadFile<'_>,
-    problems: &mut Vec<String>,
-) {
+) -> Vec<String> {
+    let mut problems = Vec::new();
     let mode = options.get_ssl_mode();
     // The driver's options also hold the values of the variables PGSSLROOTCERT, ….
     for (name, value) in options.to_url_lossy().query_pairs() {
@@ -193,26 +177,16 @@ fn read_certificates(
             "sslcert" | "sslkey" => !matches!(mode, PgSslMode::Disable | PgSslMode::Allow),
             _ => false,
         };
-        let Some(path) = value.strip_prefix("file: ").filter(|_| is_read) else {
-            continue;
-        };
-        match read_file(Path::new(path)) {
+        if let Some(path) = value.strip_prefix("file: ")
+            && is_read
+            && let Err(error) = read_file(Path::new(path))
             // A file that is not UTF-8 may be a certificate in DER: the TLS library checks its contents.
-            Err(error) if error.kind() != ErrorKind::InvalidData => {
-                problems.push(format!("{place}: {name}: {path}: {error}"));
-            }
-            _ => {}
+            && error.kind() != ErrorKind::InvalidData
+        {
+            problems.push(format!("{place}: {name}: {path}: {error}"));
         }
     }
-}
-
-fn sqlite(draft: &RawConfig) -> StoreTarget {
-    StoreTarget::Sqlite {
-        path: draft
-            .sqlite_path
-            .clone()
-            .unwrap_or_else(|| draft.data_dir.join("telemetry.db")),
-    }
+    problems
 }
 
 fn named(options: PgConnectOptions) -> PgConnectOptions {
@@ -224,25 +198,21 @@ fn named(options: PgConnectOptions) -> PgConnectOptions {
 
 fn from_url(
     key: &'static str,
-    url: &str,
+    url: &SecretString,
     values: &SettingValues,
     warnings: &mut Vec<String>,
-    problems: &mut Vec<String>,
-) -> Option<PgConnectOptions> {
-    let place = match (values.get(key), by_key(key)) {
-        (Some(value), Some(setting)) => value.place(setting),
-        _ => key.to_owned(),
-    };
+) -> Result<PgConnectOptions, String> {
+    let (value, url) = (&values[key], url.expose_secret());
+    let place = by_key(key).map_or_else(String::new, |setting| value.place(setting));
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         let hint = if url.starts_with("sqlite:") {
             "; for SQLite set RUVVECTOR_STORE=sqlite and RUVVECTOR_SQLITE_PATH instead"
         } else {
             ""
         };
-        problems.push(format!(
+        return Err(format!(
             "{place} does not begin with postgres:// or postgresql://{hint}"
         ));
-        return None;
     }
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for parameter in query.split('&').filter(|part| !part.is_empty()) {
@@ -253,27 +223,19 @@ fn from_url(
             ));
         }
     }
-    if has_password(url)
-        && values
-            .get(key)
-            .is_some_and(|value| matches!(value.source, SettingSource::Flag(_)))
-    {
+    if has_password(url) && matches!(value.source, SettingSource::Flag(_)) {
         warnings.push(format!(
             "the password in {place} can be read by others in the list of processes: give the URL by {variable}, or by a file \
              that {variable}_FILE names",
             variable = name(key)
         ));
     }
-    match PgConnectOptions::from_str(url) {
-        Ok(options) => Some(options),
-        Err(error) => {
-            problems.push(format!(
-                "{place} is not a URL of PostgreSQL ({error}); in a password, characters such as \
-                 # / ? @ : % are written as %23 %2F %3F %40 %3A %25"
-            ));
-            None
-        }
-    }
+    PgConnectOptions::from_str(url).map_err(|error| {
+        format!(
+            "{place} is not a URL of PostgreSQL ({error}); in a password, characters such as \
+             # / ? @ : % are written as %23 %2F %3F %40 %3A %25"
+        )
+    })
 }
 
 /// Returns whether a URL holds a password, behind the user's name or as a parameter.
@@ -290,13 +252,10 @@ fn has_password(url: &str) -> bool {
 /// Returns the names, in their sources' spelling, of the settings in `keys` that are set.
 fn set(values: &SettingValues, keys: &[&str]) -> Vec<String> {
     keys.iter()
-        .filter_map(|key| Some((key, values.get(key)?)))
-        .filter(|(_, value)| value.source != SettingSource::Default)
-        .map(|(key, value)| match &value.source {
-            SettingSource::Default | SettingSource::File { .. } => {
-                format!("{key} ({})", value.source)
-            }
-            SettingSource::Environment(_) | SettingSource::Flag(_) => value.source.to_string(),
+        .filter_map(|key| match &values.get(key)?.source {
+            SettingSource::Default => None,
+            source @ SettingSource::File { .. } => Some(format!("{key} ({source})")),
+            source => Some(source.to_string()),
         })
         .collect()
 }
@@ -308,8 +267,5 @@ fn are(names: &[String]) -> String {
 
 /// Returns the name of a setting's variable, the spelling that most people use.
 fn name(key: &str) -> String {
-    by_key(key).map_or_else(
-        || key.to_owned(),
-        crate::config::settings::Setting::variable,
-    )
+    by_key(key).map_or_else(|| key.to_owned(), Setting::variable)
 }

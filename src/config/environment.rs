@@ -10,21 +10,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::settings::{all, near_miss};
+use crate::config::settings::{Setting, all, hint};
 use crate::config::sources::{SettingSource, SettingValue, SettingValues};
-use crate::config::{Environment, ReadFile};
+use crate::config::{Environment, Findings, Inputs, ReadFile};
 use crate::text::excerpt;
 
-/// Returns the values of the variables, and of the files that variables name. Adds to `problems` the errors that end
-/// the start, to `warnings` the variables that somebody should correct, to `notes` those that are rightly ignored. An
-/// empty variable counts as not set.
-pub(super) fn values(
-    environment: &Environment,
-    read_file: ReadFile<'_>,
-    notes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-    problems: &mut Vec<String>,
-) -> SettingValues {
+/// Returns the values of the variables, and of the files that variables name. An empty variable counts as not set.
+pub(super) fn values(inputs: &Inputs<'_>, findings: &mut Findings) -> SettingValues {
+    let environment = &inputs.environment;
     let ours = |name: &str| name.starts_with("RUVVECTOR_") || name.starts_with("POSTGRES_");
     let injected: Vec<&str> = environment
         .keys()
@@ -32,7 +25,7 @@ pub(super) fn values(
         .filter(|name| ours(name) && is_injected(environment, name))
         .collect();
     if !injected.is_empty() {
-        notes.push(format!(
+        findings.notes.push(format!(
             "ignored, as Kubernetes sets them for Services of these names: {}; to set one of these yourself use its \
              flag or the file",
             injected.join(", ")
@@ -44,7 +37,7 @@ pub(super) fn values(
         .map(|name| excerpt(name))
         .collect();
     if !sdks.is_empty() {
-        notes.push(format!(
+        findings.notes.push(format!(
             "not read: {}; the service's own traces are set only by RUVVECTOR_TRACES_ENDPOINT and the other \
              RUVVECTOR_TRACES_… variables",
             sdks.join(", ")
@@ -62,10 +55,12 @@ pub(super) fn values(
             );
         }
         if let Some(file) = setting.file_variable() {
-            match set(environment, &file).map(|path| secret(path, read_file)) {
+            match set(environment, &file).map(|path| secret(path, inputs.read_file)) {
                 None => {}
                 Some(_) if text.is_some() => {
-                    problems.push(format!("{name} and {file} are both set: remove one"));
+                    findings
+                        .problems
+                        .push(format!("{name} and {file} are both set: remove one"));
                 }
                 Some(Ok(text)) => {
                     values.insert(
@@ -73,7 +68,7 @@ pub(super) fn values(
                         SettingValue::new(text, SettingSource::Environment(file.clone())),
                     );
                 }
-                Some(Err(problem)) => problems.push(format!("{file}: {problem}")),
+                Some(Err(problem)) => findings.problems.push(format!("{file}: {problem}")),
             }
             known.insert(file);
         }
@@ -84,9 +79,13 @@ pub(super) fn values(
         !values.contains_key("database_url") && !values.contains_key("postgres_host");
     for name in environment.keys().filter(strange) {
         if name.starts_with("RUVVECTOR_") {
-            warnings.push(unknown(name));
+            findings.warnings.push(format!(
+                "unknown variable {} is ignored{}",
+                excerpt(name),
+                hint(name, Setting::variable)
+            ));
         } else if without_database {
-            warnings.extend(misspelt_database(name));
+            findings.warnings.extend(misspelt_database(name));
         }
     }
     values
@@ -108,14 +107,6 @@ fn secret(path: &str, read_file: ReadFile<'_>) -> Result<String, String> {
         return Err(format!("{path} has more than one line"));
     }
     Ok(line.to_owned())
-}
-
-fn unknown(name: &str) -> String {
-    let mut warning = format!("unknown variable {} is ignored", excerpt(name));
-    if let Some(meant) = near_miss(name) {
-        warning.push_str(&format!("; did you mean {}?", meant.variable()));
-    }
-    warning
 }
 
 /// Returns a warning if a variable's name is within two edits of one that names the database.
@@ -177,22 +168,20 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let (mut notes, mut warnings) = (Vec::new(), Vec::new());
-        let read_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-        let mut problems = Vec::new();
-        let values = values(
-            &environment,
-            &read_file,
-            &mut notes,
-            &mut warnings,
-            &mut problems,
-        );
-        assert_eq!(problems, [""; 0]);
+        let inputs = Inputs {
+            flags: Vec::new(),
+            environment,
+            read_file: &|_: &Path| Err(std::io::ErrorKind::NotFound.into()),
+            machine: crate::config::Machine::default(),
+        };
+        let mut findings = Findings::default();
+        let values = values(&inputs, &mut findings);
+        assert_eq!(findings.problems, [""; 0]);
         let values = values
             .into_values()
             .map(|value| format!("{}={}", value.source, value.text))
             .collect();
-        (values, [notes, warnings].concat())
+        (values, [findings.notes, findings.warnings].concat())
     }
 
     /// Returns the variables that Kubernetes sets for a Service with this prefix and one port.

@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::settings::{by_key, near_miss};
+use crate::config::settings::{by_key, hint};
 use crate::config::sources::{SettingSource, SettingValue, SettingValues};
 use crate::text::excerpt;
 
@@ -45,15 +45,14 @@ fn entry(key: &str, value: &Spanned<DeValue<'_>>) -> Result<(&'static str, Strin
         return Err("config: a settings file cannot name another one".to_owned());
     }
     let Some(setting) = by_key(key) else {
-        let mut problem = format!("unknown setting {:?}", excerpt(key));
-        if matches!(value.get_ref(), DeValue::Table(_)) {
-            problem.push_str(
-                "; there are no tables here: every setting is a plain key such as journal_max_bytes",
-            );
-        } else if let Some(meant) = near_miss(key) {
-            problem.push_str(&format!("; did you mean {}?", meant.key));
-        }
-        return Err(problem);
+        let hint = match value.get_ref() {
+            DeValue::Table(_) => {
+                "; there are no tables here: every setting is a plain key such as journal_max_bytes"
+                    .to_owned()
+            }
+            _ => hint(key, |setting| setting.key.to_owned()),
+        };
+        return Err(format!("unknown setting {:?}{hint}", excerpt(key)));
     };
     match text_of(value.get_ref()) {
         Some(text) if text.is_empty() => {
@@ -133,12 +132,16 @@ mod tests {
                 "r.toml:3: unknown setting \"log\"; there are no tables",
             ),
             ("DATABASE_URL = 'x'", "did you mean database_url?"),
+            (
+                "max_nodes = 1",
+                "r.toml:1: unknown setting \"max_nodes\"; it is no setting any more: it is fixed at 100000",
+            ),
             ("config = 'b.toml'", "a settings file cannot name another"),
             ("data_dir = ''", "r.toml:1: data_dir: is empty"),
-            ("max_nodes = 1.5", "r.toml:1: max_nodes: write it as"),
-            ("max_nodes = 0x10", "r.toml:1: max_nodes: write it as"),
-            ("max_nodes = {}", "r.toml:1: max_nodes: write it as"),
-            ("max_nodes = 1\nmax_nodes = 2", "r.toml:2: "),
+            ("max_events = 1.5", "r.toml:1: max_events: write it as"),
+            ("max_events = 0x10", "r.toml:1: max_events: write it as"),
+            ("max_events = {}", "r.toml:1: max_events: write it as"),
+            ("max_events = 1\nmax_events = 2", "r.toml:2: "),
             ("bind = \n", "r.toml:1: "),
         ] {
             let (_, problems) = read(text);

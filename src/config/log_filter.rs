@@ -71,10 +71,8 @@ fn is_level(word: &str) -> bool {
 fn check(part: &str) -> Result<(), String> {
     let (module, level) = match part.rsplit_once('=') {
         Some((module, level)) => (module, level),
-        // A span without a level: all its lines are shown.
-        None if part.contains('[') => (part, "trace"),
-        // A module without a level: all its lines are shown.
-        None if part.contains("::") => (part, "trace"),
+        // A span or a module without a level: all its lines are shown.
+        None if part.contains('[') || part.contains("::") => (part, "trace"),
         None => ("", part),
     };
     let name = module.split(['[', ':']).next().unwrap_or_default();

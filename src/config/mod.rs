@@ -125,44 +125,57 @@ pub struct Inputs<'a> {
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
+impl From<String> for ConfigError {
+    fn from(problem: String) -> Self {
+        Self(vec![problem])
+    }
+}
+
+/// Sentences about the environment.
+#[derive(Default)]
+struct Findings {
+    /// Variables that are rightly ignored.
+    notes: Vec<String>,
+    /// Variables that somebody should correct.
+    warnings: Vec<String>,
+    /// Errors that end the start.
+    problems: Vec<String>,
+}
+
 impl Config {
     /// Merges flags, environment, file and defaults, and checks the result.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem, not only the first.
     pub fn load(inputs: &Inputs<'_>) -> Result<LoadedConfig, ConfigError> {
-        let (mut notes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-        let environment = environment::values(
-            &inputs.environment,
-            inputs.read_file,
-            &mut notes,
-            &mut warnings,
-            &mut problems,
-        );
+        let mut findings = Findings::default();
+        let environment = environment::values(inputs, &mut findings);
+        let Findings {
+            notes,
+            mut warnings,
+            mut problems,
+        } = findings;
         let values = gather(inputs, environment, &mut problems);
-
-        let mut draft = RawConfig::default();
-        apply(settings::all(), &values, &mut draft, &mut problems);
-        check::fit_memory(&mut draft, &values, &inputs.machine, &mut warnings);
-        let target = database::target(
-            &draft,
-            &values,
-            inputs.read_file,
-            &mut warnings,
-            &mut problems,
-        );
-        if problems.is_empty() {
-            problems = check::problems(&draft);
+        let mut raw = RawConfig::default();
+        apply(settings::all(), &values, &mut raw, &mut problems);
+        check::fit_memory(&mut raw, &values, &inputs.machine, &mut warnings);
+        let target = match database::target(&raw, &values, inputs.read_file, &mut warnings) {
+            Ok(target) if problems.is_empty() => target,
+            target => {
+                problems.extend(target.err().into_iter().flat_map(|error| error.0));
+                return Err(ConfigError(problems));
+            }
+        };
+        let problems = check::problems(&raw);
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
         }
-        match target {
-            Some(target) if problems.is_empty() => Ok(LoadedConfig {
-                config: draft.finish(target, &inputs.machine),
-                warnings,
-                notes,
-                values,
-            }),
-            _ => Err(ConfigError(problems)),
-        }
+        Ok(LoadedConfig {
+            config: raw.finish(target, &inputs.machine),
+            warnings,
+            notes,
+            values,
+        })
     }
 }
 
@@ -182,21 +195,15 @@ impl ListenAddress {
     /// [`ConfigError`] if a flag is empty, the file is not valid, or one of these settings is wrong.
     pub fn load(inputs: &Inputs<'_>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
-        let environment = environment::values(
-            &inputs.environment,
-            inputs.read_file,
-            &mut Vec::new(),
-            &mut Vec::new(),
-            &mut Vec::new(),
-        );
+        let environment = environment::values(inputs, &mut Findings::default());
         let values = gather(inputs, environment, &mut problems);
-        let mut draft = RawConfig::default();
+        let mut raw = RawConfig::default();
         let own = settings::all().filter(|setting| ["service_port", "bind"].contains(&setting.key));
-        apply(own, &values, &mut draft, &mut problems);
+        apply(own, &values, &mut raw, &mut problems);
         if problems.is_empty() {
             Ok(Self {
-                service_port: draft.service_port,
-                bind: draft.bind,
+                service_port: raw.service_port,
+                bind: raw.bind,
             })
         } else {
             Err(ConfigError(problems))
@@ -204,18 +211,18 @@ impl ListenAddress {
     }
 }
 
-/// Parses the values of `settings` into the draft.
+/// Parses the values of `settings` into the raw configuration.
 fn apply<'a>(
     settings: impl Iterator<Item = &'a settings::Setting>,
     values: &SettingValues,
-    draft: &mut RawConfig,
+    raw: &mut RawConfig,
     problems: &mut Vec<String>,
 ) {
     for setting in settings {
         let Some(value) = values.get(setting.key) else {
             continue;
         };
-        if let Err(problem) = (setting.apply)(draft, &value.text) {
+        if let Err(problem) = (setting.apply)(raw, &value.text) {
             problems.push(format!("{} {problem}", value.place(setting)));
         }
     }
@@ -227,15 +234,11 @@ fn gather(
     environment: SettingValues,
     problems: &mut Vec<String>,
 ) -> SettingValues {
-    let mut values: SettingValues = settings::all()
-        .filter(|setting| !setting.default.is_empty())
-        .map(|setting| {
-            (
-                setting.key,
-                SettingValue::new(setting.default, SettingSource::Default),
-            )
-        })
-        .collect();
+    let mut values = SettingValues::new();
+    for setting in settings::all().filter(|setting| !setting.default.is_empty()) {
+        let value = SettingValue::new(setting.default, SettingSource::Default);
+        values.insert(setting.key, value);
+    }
     let mut stronger = environment;
     for (key, text) in &inputs.flags {
         let flag = key.replace('_', "-");

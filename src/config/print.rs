@@ -77,26 +77,19 @@ impl LoadedConfig {
 
     fn line(&self, setting: &Setting, journal: Option<JournalSizes>, out: &mut String) {
         let Some(value) = self.values.get(setting.key) else {
-            let store = match self.config.store.target {
-                StoreTarget::Postgres { .. } => ": it is PostgreSQL",
-                StoreTarget::Sqlite { .. } => ": it is SQLite",
+            let means = match (setting.key, &self.config.store.target) {
+                ("store", StoreTarget::Postgres { .. }) => ": it is PostgreSQL",
+                ("store", StoreTarget::Sqlite { .. }) => ": it is SQLite",
+                _ => "",
             };
-            let means = if setting.key == "store" { store } else { "" };
             let _ = writeln!(out, "# {} is not set{means}", setting.key);
             return;
         };
-        let shown = if setting.secrecy == Secrecy::Public {
-            literal(&value.text)
-        } else {
-            "\"***\"".to_owned()
+        let assignment = match setting.secrecy {
+            Secrecy::Public => format!("{} = {}", setting.key, literal(&value.text)),
+            // A comment: the masked value could not be loaded again.
+            Secrecy::Url | Secrecy::Secret => format!("# {} = \"***\"", setting.key),
         };
-        // A comment: the masked value could not be loaded again.
-        let hidden = if setting.secrecy == Secrecy::Public {
-            ""
-        } else {
-            "# "
-        };
-        let assignment = format!("{hidden}{} = {shown}", setting.key);
         let source = match &value.source {
             SettingSource::Default => "default".to_owned(),
             source => format!("from {source}"),
@@ -158,81 +151,21 @@ impl LoadedConfig {
 
 /// Returns a value as TOML: integers and booleans bare, all else in quotes.
 fn literal(text: &str) -> String {
-    if text
-        .parse::<i64>()
-        .is_ok_and(|number| number.to_string() == text)
-        || matches!(text, "true" | "false")
-    {
-        text.to_owned()
-    } else {
-        toml::Value::from(text).to_string()
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => text.to_owned(),
+        _ if matches!(text, "true" | "false") => text.to_owned(),
+        _ => toml::Value::from(text).to_string(),
     }
 }
 
-/// Sections of the page below the table.
-const BEYOND_THE_TABLE: &str = "
-## Choice of the database
-
-| set | store |
-| --- | --- |
-| `RUVVECTOR_STORE=sqlite` | SQLite; database settings beside it are ignored with a warning |
-| `DATABASE_URL` | that PostgreSQL; `POSTGRES_…` beside it are ignored with a warning |
-| `POSTGRES_HOST` | the PostgreSQL of `POSTGRES_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DB` |
-| other `POSTGRES_…`, or `RUVVECTOR_DATABASE_READ_URL`, alone | an error: which database? |
-| `RUVVECTOR_STORE=postgres` alone | an error |
-| nothing | SQLite |
-
-**A data directory keeps to its kind of store**, which the file `store` in it names. While the journal or a SQLite file holds
-events, a start with the other kind is an error, with exit code 2: otherwise a forgotten `DATABASE_URL` would write the journal
-into a new SQLite file. `validate`, `migrate`, `retention confirm-clock` and `journal drain` return the same error.
-`RUVVECTOR_STORE` confirms the change. The journal's events are then written to the new store, including the stored ones that it
-still keeps (`journal_keep_stored`). The events in the old store stay there. A start records the new kind in the data directory;
-a command does not. Another PostgreSQL is not a change.
-
-Parts that a URL leaves out come from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …); a missing password also from `~/.pgpass`.
-
-## Secrets in files
-
-A setting that may hold a password can be read from a file instead, such as a systemd credential, a Docker secret or a mounted
-Kubernetes Secret: {files}
-name a file of one line. A variable together with its `_FILE` is an error, and so is a file that is empty or cannot be read.
-
-The service reads these files again once a second: a changed token counts from the next request on, a changed user or password of a
-database from the next connection on, changed headers from the next export on. Each connection reads the certificates of its
-database. Secrets that cannot be read, or a URL that names another database, change nothing and are a warning. After SIGHUP the
-service reads the secrets at once, those of the settings file too; all other settings need a restart. If standard error is a
-terminal, SIGHUP means that the terminal is closed, and the service stops in order.
-
-## Mistakes
-
-An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem, with its place. An
-unknown variable `RUVVECTOR_…` is a warning, as another program may have set it.
-
-## Kubernetes
-
-For a Service called `ruvvector-service`, `ruvvector` or `postgres`, Kubernetes sets variables in every pod that have
-names of settings (`RUVVECTOR_SERVICE_PORT=tcp://10.96.3.7:3100`, `POSTGRES_PORT=tcp://…`, `…_SERVICE_HOST`, `…_PORT_3100_TCP`).
-They are ignored, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` that equals the port in a
-`RUVVECTOR_PORT=tcp://…` beside it: there, set the port by flag or file, or set `enableServiceLinks: false` in the pod.
-";
-
-/// The page of all settings in Markdown, `docs/settings.md`.
+/// Returns the page of all settings in Markdown, `docs/settings.md`.
 #[must_use]
 pub fn reference() -> String {
-    let mut out = String::from(
-        "# Settings\n\n\
-         Printed by `ruvvector-service settings`. Each setting is a flag (`--journal-max-bytes 1GiB`), a variable \
-         (`RUVVECTOR_JOURNAL_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`journal_max_bytes = \"1GiB\"`); \
-         flags win over variables, variables over the file.\n`ruvvector-service validate` prints the effective value and \
-         the source of each.\n\n\
-         Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
-         set. Secrets have no flag. \
-         A password in `--database-url` is visible to others on the machine in the list of processes: a start warns of \
-         it.\n",
-    );
+    let mut tables = String::new();
+    let mut files = Vec::new();
     for (stage, settings) in STAGES {
         let _ = writeln!(
-            out,
+            tables,
             "\n## {stage}\n\n| key | variable | value | default | |\n| --- | --- | --- | --- | --- |"
         );
         for setting in settings {
@@ -241,25 +174,20 @@ pub fn reference() -> String {
                 text => format!("`{text}`"),
             };
             let _ = writeln!(
-                out,
+                tables,
                 "| `{}` | `{}` | {} | {default} | {} |",
                 setting.key,
                 setting.variable(),
                 setting.value.replace('|', " or "),
                 setting.help,
             );
+            files.extend(setting.file_variable().map(|name| format!("`{name}`")));
         }
     }
-    let files: Vec<_> = STAGES
-        .iter()
-        .flat_map(|(_, settings)| *settings)
-        .filter_map(Setting::file_variable)
-        .map(|name| format!("`{name}`"))
-        .collect();
     let (last, others) = files.split_last().expect("some settings hold passwords");
-    let files = format!("{} and {last}", others.join(", "));
-    out.push_str(&BEYOND_THE_TABLE.replace("{files}", &files));
-    out
+    include_str!("settings_page.md")
+        .replace("{tables}", &tables)
+        .replace("{files}", &format!("{} and {last}", others.join(", ")))
 }
 
 #[cfg(test)]

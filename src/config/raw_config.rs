@@ -14,6 +14,7 @@ use crate::telemetry::logging::LogFormat;
 use crate::{journal, query, receive, write};
 
 /// The values of all settings. The table's defaults replace those of [`Default`] before anything reads them.
+#[derive(Default)]
 pub(super) struct RawConfig {
     pub(super) service_port: PortSetting,
     pub(super) otlp_http_port: PortSetting,
@@ -58,50 +59,11 @@ pub(super) struct RawDatabase {
 }
 
 /// Retention as set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum RetentionSetting {
     /// 7 days in SQLite, off in PostgreSQL.
+    #[default]
     Auto,
     Off,
     Days(u32),
-}
-
-impl Default for RawConfig {
-    fn default() -> Self {
-        Self {
-            service_port: PortSetting::Off,
-            otlp_http_port: PortSetting::Off,
-            otlp_grpc_port: PortSetting::Off,
-            bind: Vec::new(),
-            receive: receive::Options::default(),
-            memory_bytes: None,
-            data_dir: PathBuf::new(),
-            journal: journal::Options {
-                dir: PathBuf::new(),
-                budget_bytes: None,
-                segment_bytes: None,
-                free_floor_bytes: None,
-                keep_stored: Duration::ZERO,
-            },
-            write: write::Options::default(),
-            store: None,
-            database: RawDatabase::default(),
-            sqlite_path: None,
-            retention: RetentionSetting::Auto,
-            migrate: true,
-            connect_timeout: Duration::ZERO,
-            statement_timeout: Duration::ZERO,
-            write_connections: 0,
-            read_connections: 0,
-            collector: None,
-            query: query::Options::default(),
-            log_filter: String::new(),
-            log_format: LogFormat::Auto,
-            shutdown_delay: Duration::ZERO,
-            grace: Duration::ZERO,
-            traces_endpoint: None,
-            traces_sample_ratio: 0.0,
-            traces_headers: Vec::new(),
-        }
-    }
 }

@@ -54,21 +54,14 @@ impl SettingValue {
 
     /// Returns the beginning of an error: the place of the value, and the value if it may be shown.
     pub(super) fn place(&self, setting: &Setting) -> String {
-        let name = match &self.source {
-            SettingSource::Default | SettingSource::File { .. } => setting.key.to_owned(),
-            SettingSource::Environment(name) => name.clone(),
-            SettingSource::Flag(name) => format!("--{name}"),
+        let place = match &self.source {
+            SettingSource::Default => setting.key.to_owned(),
+            SettingSource::File { .. } => format!("{}: {}", self.source, setting.key),
+            SettingSource::Environment(_) | SettingSource::Flag(_) => self.source.to_string(),
         };
-        let before = match &self.source {
-            SettingSource::File { .. } => format!("{}: ", self.source),
-            SettingSource::Default | SettingSource::Environment(_) | SettingSource::Flag(_) => {
-                String::new()
-            }
-        };
-        if setting.secrecy == Secrecy::Public {
-            format!("{before}{name}: {:?}", excerpt(&self.text))
-        } else {
-            format!("{before}{name}: its value")
+        match setting.secrecy {
+            Secrecy::Public => format!("{place}: {:?}", excerpt(&self.text)),
+            Secrecy::Url | Secrecy::Secret => format!("{place}: its value"),
         }
     }
 }

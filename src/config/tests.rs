@@ -179,7 +179,7 @@ fn every_problem_is_named_with_its_place() {
     let Err(problems) = load(
         &[("service_port", "http"), ("bind", "")],
         &variables,
-        "max_node = 1\nretention_days = -1",
+        "max_event = 1\nretention_days = -1",
     ) else {
         panic!("loads");
     };
@@ -190,7 +190,7 @@ fn every_problem_is_named_with_its_place() {
         "--bind: is empty",
         "RUVVECTOR_BATCH_ROWS: \"none\" is not a whole number of at least 1",
         "RUVVECTOR_AUTH_TOKENS: its value holds a token",
-        "r.toml:1: unknown setting \"max_node\"; did you mean max_nodes?",
+        "r.toml:1: unknown setting \"max_event\"; did you mean max_events?",
         "r.toml:2: retention_days: \"-1\" is neither",
     ] {
         assert!(all.contains(part), "{part} in\n{all}");

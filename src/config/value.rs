@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// The port of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortSetting {
+    #[default]
     Off,
     /// Port number; 0 = any free port.
     On(u16),

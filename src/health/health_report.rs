@@ -23,7 +23,7 @@ pub(crate) struct HealthReport {
     pub(crate) phase: Phase,
     pub(crate) journal: journal::JournalStatus,
     /// The last result of the check for liveness.
-    pub(crate) pulse: Liveness,
+    pub(crate) liveness: Liveness,
     /// True if the writer's last contact with the database succeeded.
     pub(crate) writing: bool,
     /// True if the writer's first contact has neither succeeded nor failed yet.
@@ -56,21 +56,19 @@ impl HealthReport {
     fn status(&self) -> HealthStatus {
         match self.phase {
             Phase::Broken | Phase::Announcing | Phase::Closing => HealthStatus::Unhealthy,
-            Phase::Starting | Phase::Ready => {
-                let sound = self.pulse.database.is_some()
-                    && !self.pulse.replica_away
-                    && self.writing
-                    && self.problems_found.is_empty()
-                    && !self.connections.is_short
-                    && self.journal.missing_records == 0
-                    && !self.journal.full;
-                if sound {
-                    HealthStatus::Ok
-                } else {
-                    HealthStatus::Degraded
-                }
-            }
+            Phase::Starting | Phase::Ready if self.is_sound() => HealthStatus::Ok,
+            Phase::Starting | Phase::Ready => HealthStatus::Degraded,
         }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.liveness.database.is_some()
+            && !self.liveness.replica_away
+            && self.writing
+            && self.problems_found.is_empty()
+            && !self.connections.is_short
+            && self.journal.missing_records == 0
+            && !self.journal.full
     }
 
     /// Returns the problems as sentences that advise the operator, most urgent first.
@@ -115,10 +113,11 @@ impl HealthReport {
             ));
         }
         let connects = self.awaits_first_contact && !self.writing;
-        let is_away = self.pulse.database.is_none() && !(connects && self.uptime < FIRST_CONTACT);
+        let is_away =
+            self.liveness.database.is_none() && !(connects && self.uptime < FIRST_CONTACT);
         if connects && !is_away {
             problems.push(format!(
-                "connecting to the database ({}) for the first time since {} s: events are kept in the log meanwhile",
+                "connecting to the database ({}) for the first time since {} s: events are kept in the journal meanwhile",
                 self.kind,
                 self.uptime.as_secs()
             ));
@@ -129,7 +128,7 @@ impl HealthReport {
             } else {
                 "events are taken and kept in the journal; "
             };
-            let (what, advice) = match self.pulse.refusal {
+            let (what, advice) = match self.liveness.refusal {
                 Some(advice) => ("takes no connection", advice),
                 None if self.kind == "sqlite" => (
                     "does not answer",
@@ -145,7 +144,7 @@ impl HealthReport {
                 self.kind
             ));
         }
-        if self.pulse.replica_away {
+        if self.liveness.replica_away {
             problems.push(
                 "the replica that RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail, and events are written \
                  without it; look at the replica and the network to it"
@@ -202,14 +201,12 @@ impl HealthReport {
 
     /// Returns the first problem, unless the status is ok.
     pub(crate) fn first_problem(&self) -> Option<String> {
-        match self.status() {
-            HealthStatus::Ok => None,
-            HealthStatus::Degraded | HealthStatus::Unhealthy => self.problems().into_iter().next(),
-        }
+        let is_ok = self.status() == HealthStatus::Ok;
+        self.problems().into_iter().next().filter(|_| !is_ok)
     }
 
     pub(crate) fn body(&self) -> HealthBody {
-        let [write, read] = self.pools.map(PoolBody::from);
+        let [write, read] = self.pools.map(|pool| PoolBody::of(&[pool]));
         HealthBody {
             status: self.status(),
             accepting: self.phase == Phase::Ready && !self.refuses(),
@@ -217,13 +214,13 @@ impl HealthReport {
             uptime_seconds: self.uptime.as_secs(),
             database: DatabaseBody {
                 kind: self.kind,
-                connected: self.pulse.database.is_some(),
+                connected: self.liveness.database.is_some(),
                 latency_ms: self
-                    .pulse
+                    .liveness
                     .database
                     .map(|took| round(took.as_secs_f64() * 1e3)),
             },
-            pool: write.plus(read),
+            pool: PoolBody::of(&self.pools),
             pools: PoolsBody { write, read },
             queue: QueueBody {
                 events: self.journal.queue_events,
@@ -288,23 +285,14 @@ struct PoolBody {
 }
 
 impl PoolBody {
-    fn plus(self, other: Self) -> Self {
+    /// Adds up the pools.
+    fn of(pools: &[PoolState]) -> Self {
+        let sum = |count: fn(&PoolState) -> u32| pools.iter().map(count).sum();
         Self {
-            max: self.max + other.max,
-            size: self.size + other.size,
-            idle: self.idle + other.idle,
-            in_use: self.in_use + other.in_use,
-        }
-    }
-}
-
-impl From<PoolState> for PoolBody {
-    fn from(state: PoolState) -> Self {
-        Self {
-            max: state.max,
-            size: state.size,
-            idle: state.idle,
-            in_use: state.size.saturating_sub(state.idle),
+            max: sum(|pool| pool.max),
+            size: sum(|pool| pool.size),
+            idle: sum(|pool| pool.idle),
+            in_use: sum(|pool| pool.size.saturating_sub(pool.idle)),
         }
     }
 }

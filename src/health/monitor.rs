@@ -19,10 +19,10 @@ use crate::telemetry::connection_counts::ConnectionCounts;
 use crate::write::Progress;
 
 /// Interval and timeout of the checks for the database's liveness.
-const PULSE_INTERVAL: Duration = Duration::from_secs(2);
-const PULSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between checks until the first answer.
-const FIRST_PULSE_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_CHECK_PAUSE: Duration = Duration::from_millis(50);
 /// Interval at which samples of histograms are folded into their buckets. Otherwise they would accumulate between
 /// scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ struct MonitorState {
     handle: PrometheusHandle,
     started: Instant,
     /// The result of the last check for liveness; `None` until the first one has ended or timed out.
-    pulse: watch::Receiver<Option<Liveness>>,
+    liveness: watch::Receiver<Option<Liveness>>,
     /// Aborted when the last clone is dropped.
     _background: JoinSet<()>,
 }
@@ -57,16 +57,16 @@ impl HealthMonitor {
     /// Starts the background work (checks of the database, upkeep of histograms), which ends when the last clone is
     /// dropped. Must be called on the runtime.
     pub fn start(sources: HealthSources, handle: PrometheusHandle) -> Self {
-        let (told, pulse) = watch::channel(None);
+        let (sender, liveness) = watch::channel(None);
         let mut background = JoinSet::new();
         let progress = sources.progress.clone();
-        background.spawn(pulse_for_ever(sources.store.clone(), progress, told));
+        background.spawn(check_for_ever(sources.store.clone(), progress, sender));
         background.spawn(upkeep_for_ever(handle.clone()));
         Self(Arc::new(MonitorState {
             sources,
             handle,
             started: Instant::now(),
-            pulse,
+            liveness,
             _background: background,
         }))
     }
@@ -83,17 +83,17 @@ impl HealthMonitor {
         sources.lifecycle.phase()
     }
 
-    /// Returns the current facts. Waits only for the first check for liveness, at most [`PULSE_TIMEOUT`].
+    /// Returns the current facts. Waits only for the first check for liveness, at most [`CHECK_TIMEOUT`].
     pub(crate) async fn report(&self) -> HealthReport {
-        let mut first = self.0.pulse.clone();
-        let _ = timeout(PULSE_TIMEOUT, first.wait_for(Option::is_some)).await;
-        let pulse = self.0.pulse.borrow().unwrap_or_default();
+        let mut first = self.0.liveness.clone();
+        let _ = timeout(CHECK_TIMEOUT, first.wait_for(Option::is_some)).await;
+        let liveness = self.0.liveness.borrow().unwrap_or_default();
         let sources = &self.0.sources;
         let journal = sources.journal.status();
         HealthReport {
             phase: self.phase(),
             journal,
-            pulse,
+            liveness,
             writing: sources.progress.connected(),
             awaits_first_contact: sources.progress.awaits_first_contact(),
             connections: sources.connections.state(),
@@ -107,27 +107,27 @@ impl HealthMonitor {
     }
 }
 
-async fn pulse_for_ever(store: Store, progress: Progress, told: watch::Sender<Option<Liveness>>) {
-    told.send_replace(Some(first_pulse(&store, &progress).await));
+async fn check_for_ever(store: Store, progress: Progress, sender: watch::Sender<Option<Liveness>>) {
+    sender.send_replace(Some(first_check(&store, &progress).await));
     loop {
-        sleep(PULSE_INTERVAL).await;
-        told.send_replace(Some(store.check_liveness(PULSE_TIMEOUT).await));
+        sleep(CHECK_INTERVAL).await;
+        sender.send_replace(Some(store.check_liveness(CHECK_TIMEOUT).await));
     }
 }
 
 /// Repeats the check while the first contact lasts. Before that, SQLite's file does not exist or is locked by its first
 /// migration.
-async fn first_pulse(store: &Store, progress: &Progress) -> Liveness {
-    let end = Instant::now() + PULSE_TIMEOUT;
+async fn first_check(store: &Store, progress: &Progress) -> Liveness {
+    let end = Instant::now() + CHECK_TIMEOUT;
     loop {
         // It is read first, so that the database is checked once more after the first contact has ended.
         let is_last = !progress.awaits_first_contact();
         let left = end.saturating_duration_since(Instant::now());
-        let pulse = store.check_liveness(left).await;
-        if pulse.database.is_some() || is_last || Instant::now() >= end {
-            return pulse;
+        let liveness = store.check_liveness(left).await;
+        if liveness.database.is_some() || is_last || Instant::now() >= end {
+            return liveness;
         }
-        sleep(FIRST_PULSE_PAUSE).await;
+        sleep(FIRST_CHECK_PAUSE).await;
     }
 }
 
@@ -174,10 +174,10 @@ mod tests {
         let handle = PrometheusBuilder::new().build_recorder().handle();
         let monitor = HealthMonitor::start(sources, handle);
         let made = async {
-            sleep(4 * FIRST_PULSE_PAUSE).await;
+            sleep(4 * FIRST_CHECK_PAUSE).await;
             store.prepare().await.expect("first contact");
         };
         let (report, ()) = tokio::join!(monitor.report(), made);
-        assert!(report.pulse.database.is_some());
+        assert!(report.liveness.database.is_some());
     }
 }

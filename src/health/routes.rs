@@ -7,14 +7,15 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::health::health_report::HealthStatus;
 use crate::health::monitor::HealthMonitor;
 use crate::lifecycle::Phase;
 
 /// `GET /health`: 503 only if the service accepts no events at all.
-pub(crate) async fn health(State(watch): State<HealthMonitor>) -> Response {
-    let body = watch.report().await.body();
+pub(crate) async fn health(State(monitor): State<HealthMonitor>) -> Response {
+    let body = monitor.report().await.body();
     let status = match body.status {
         HealthStatus::Ok | HealthStatus::Degraded => StatusCode::OK,
         HealthStatus::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
@@ -24,22 +25,17 @@ pub(crate) async fn health(State(watch): State<HealthMonitor>) -> Response {
 
 /// `GET /health/live`: 200 whenever the process answers.
 pub(crate) async fn live() -> Response {
-    json(StatusCode::OK, &PhaseBody { status: "live" })
+    json(StatusCode::OK, &json!({ "status": "live" }))
 }
 
 /// `GET /health/ready`: 200 if clients may be sent here, otherwise 503.
-pub(crate) async fn ready(State(watch): State<HealthMonitor>) -> Response {
-    let phase = watch.phase();
+pub(crate) async fn ready(State(monitor): State<HealthMonitor>) -> Response {
+    let phase = monitor.phase();
     let status = match phase {
         Phase::Ready => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    json(
-        status,
-        &PhaseBody {
-            status: phase.as_str(),
-        },
-    )
+    json(status, &json!({ "status": phase.as_str() }))
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
@@ -49,9 +45,4 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
         (header::CACHE_CONTROL, "no-store"),
     ];
     (status, headers, text).into_response()
-}
-
-#[derive(Serialize)]
-struct PhaseBody {
-    status: &'static str,
 }

@@ -25,7 +25,7 @@ use crate::journal::Journal;
 /// waits in the kernel for its disk, and no signal would end that either.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 const EXTEND_BY: Duration = Duration::from_secs(60);
-/// Maximum time of a stop beside its drain delay and its grace: requests in flight, the last sync, the database's
+/// Maximum time of a stop beside its shutdown delay and its grace: requests in flight, the last sync, the database's
 /// answer.
 const STOP_BEYOND: Duration = Duration::from_secs(60);
 /// Interval of checks for a new status. The first check comes after one interval, when the
@@ -77,7 +77,7 @@ impl Systemd {
             },
             Err(error) => {
                 tracing::warn!(
-                    "NOTIFY_SOCKET={}: {error}; no readiness and no status is told there",
+                    "NOTIFY_SOCKET={}: {error}; no readiness and no status is sent there",
                     name.display()
                 );
                 Self::default()
@@ -97,7 +97,7 @@ impl Systemd {
                 loop {
                     ticks.tick().await;
                     let by = EXTEND_BY.as_micros();
-                    supervisor.tell(&format!("EXTEND_TIMEOUT_USEC={by}\n{status}"));
+                    supervisor.send(&format!("EXTEND_TIMEOUT_USEC={by}\n{status}"));
                 }
             });
         }
@@ -108,7 +108,7 @@ impl Systemd {
     }
 
     /// Sends a message. Returns whether the socket accepted it.
-    fn tell(&self, message: &str) -> bool {
+    fn send(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else {
             return false;
         };
@@ -137,10 +137,10 @@ impl SystemdStarting {
         let (mut statuses, mut life) = (JoinSet::new(), JoinSet::new());
         if supervisor.socket.is_some() {
             let first = status(&place);
-            let told = supervisor
-                .tell(&format!("READY=1\n{first}"))
+            let last_sent = supervisor
+                .send(&format!("READY=1\n{first}"))
                 .then_some(first);
-            statuses.spawn(follow(supervisor.clone(), health.clone(), place, told));
+            statuses.spawn(follow(supervisor.clone(), health.clone(), place, last_sent));
             if let Some(watchdog) = supervisor.watchdog {
                 life.spawn(live(supervisor.clone(), journal.clone(), watchdog / 3));
             }
@@ -159,7 +159,7 @@ impl SystemdRunning {
         self.status.abort_all();
         let within = delay.saturating_add(grace).saturating_add(STOP_BEYOND);
         let status = status("stopping: the requests under way, then what the database still takes");
-        self.supervisor.tell(&format!(
+        self.supervisor.send(&format!(
             "STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n{status}",
             within.as_micros()
         ));
@@ -190,12 +190,12 @@ fn watchdog(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration>
     (usec > 0).then(|| Duration::from_micros(usec))
 }
 
-/// Sends the status whenever it differs from `told`, the last one sent. `None` = `READY=1` was not accepted yet.
+/// Sends the status whenever it differs from `last_sent`, the last one sent. `None` = `READY=1` was not accepted yet.
 async fn follow(
     supervisor: Systemd,
     health: HealthMonitor,
     place: String,
-    mut told: Option<String>,
+    mut last_sent: Option<String>,
 ) {
     let mut ticks = ticks(STATUS_INTERVAL);
     ticks.reset();
@@ -205,13 +205,13 @@ async fn follow(
             Some(problem) => status(&format!("degraded: {problem}; {place}")),
             None => status(&place),
         };
-        let message = match &told {
+        let message = match &last_sent {
             Some(before) if *before == now => continue,
             Some(_) => now.clone(),
             None => format!("READY=1\n{now}"),
         };
-        if supervisor.tell(&message) {
-            told = Some(now);
+        if supervisor.send(&message) {
+            last_sent = Some(now);
         }
     }
 }
@@ -222,7 +222,7 @@ async fn live(supervisor: Systemd, journal: Journal, every: Duration) {
     loop {
         ticks.tick().await;
         journal.writer_is_alive().await;
-        supervisor.tell("WATCHDOG=1");
+        supervisor.send("WATCHDOG=1");
     }
 }
 

@@ -174,7 +174,7 @@ mod quarantine;
 mod handle;
 
 /// Settings of the journal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The directory of the segments.
     pub dir: PathBuf,

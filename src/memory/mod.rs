@@ -3,7 +3,7 @@
 //! | share | of the limit | at most | holds |
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
-//! | write | 5/16 | 256 MiB; no bound for one record with a large row | records that are read from the log, and their rows on the way to the database |
+//! | write | 5/16 | 256 MiB; no bound for one record with a large row | records that are read from the journal, and their rows on the way to the database |
 //! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
 //! | the rest | 1/4 | – | binary, threads, connections, the journal's buffers, SQLite's caches, remembered requests |
 //!

@@ -66,15 +66,11 @@ pub(crate) async fn own_hosts_only(
     let foreign = is_loopback
         .then(|| named(&request).find(|host| !is_own(host, &hosts)))
         .flatten();
-    match foreign {
-        None => next.run(request).await,
-        Some(host) => {
-            let error = Error::ForeignHost {
-                host: shown(without_port(&host)),
-            };
-            response::error(&error, ResponseFormat::NATIVE)
-        }
-    }
+    let Some(host) = foreign else {
+        return next.run(request).await;
+    };
+    let host = shown(without_port(&host));
+    response::error(&Error::ForeignHost { host }, ResponseFormat::NATIVE)
 }
 
 /// Returns the hosts that a request names: in its target (HTTP/2's `:authority`) and in `Host`.

@@ -75,7 +75,8 @@ pub struct Options {
     pub header_timeout: Duration,
     /// Maximum time for receiving a whole body.
     pub body_timeout: Duration,
-    /// Maximum time between two pieces of a body.
+    /// Maximum time between two pieces of a body. No setting: TCP sends a lost segment again many times within 10 s, and
+    /// a slow but steady body has until `body_timeout`.
     pub body_idle_timeout: Duration,
     /// Maximum time from the whole body to the answer, without the wait of `?wait=stored`.
     pub handling_timeout: Duration,
@@ -85,13 +86,16 @@ pub struct Options {
     pub connection_age: Duration,
     /// Maximum number of connections of the process; fewer if the limit of open files is low.
     pub connections: usize,
-    /// Maximum number of concurrent requests on an HTTP/2 connection.
+    /// Maximum number of concurrent requests on an HTTP/2 connection. No setting: RFC 9113, section 6.5.2, advises at
+    /// least 100, and `inflight_bytes` bounds the memory of all connections.
     pub http2_streams: u32,
     /// Bytes that a client may send before this process reads them, on each stream and on each connection.
     pub http2_window_bytes: u32,
-    /// Maximum size of all header lines of a request together.
+    /// Maximum size of all header lines of a request together. No setting: by default, nginx
+    /// forwards at most 32 KiB and HAProxy 16 KiB.
     pub header_bytes: usize,
-    /// The same for HTTP/2, whose connection refuses larger headers before a request exists.
+    /// The same for HTTP/2, whose connection refuses larger headers before a request exists. No setting: this is the
+    /// library's default, which gRPC's clients work with.
     pub http2_header_bytes: u32,
     /// Bearer tokens, one of which is required on everything but `/health*` and `/metrics`; empty = none is required.
     pub auth_tokens: AuthTokens,
@@ -101,7 +105,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Time for which an accepted request is remembered, so that a retry is not stored again; `None` = not at all.
     pub duplicate_window: Option<Duration>,
-    /// Maximum number of remembered requests; the oldest are removed first.
+    /// Maximum number of remembered requests; the oldest are removed first. No setting: at about 150 bytes each, they are
+    /// a part of the memory outside the shares ([`crate::memory::REST_BYTES`]).
     pub duplicate_requests: usize,
     /// The OTLP signals whose requests are duplicates if their bytes are equal.
     pub duplicate_signals: Vec<Signal>,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Time for which `/health` reports that no slot was free.
-const TOLD: Duration = Duration::from_secs(60);
+const REPORTED_FOR: Duration = Duration::from_secs(60);
 
 /// The counts of connections. Cheap to clone; clones share the counts.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl ConnectionCounts {
         ConnectionState {
             open: self.0.max - self.0.slots.available_permits(),
             max: self.0.max,
-            is_short: none_free_at.is_some_and(|at| at.elapsed() < TOLD),
+            is_short: none_free_at.is_some_and(|at| at.elapsed() < REPORTED_FOR),
         }
     }
 

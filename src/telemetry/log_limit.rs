@@ -14,14 +14,14 @@ pub(crate) struct OncePerMinute(Mutex<Option<Instant>>);
 impl OncePerMinute {
     /// Returns `true` if the line may be logged now, and counts it as logged.
     pub(crate) fn ready(&self) -> bool {
-        self.is_due_at(Instant::now())
+        self.is_ready_at(Instant::now())
     }
 
-    fn is_due_at(&self, now: Instant) -> bool {
-        let mut said_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = said_at.is_none_or(|at| now.duration_since(at) >= PAUSE);
+    fn is_ready_at(&self, now: Instant) -> bool {
+        let mut logged_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged_at.is_none_or(|at| now.duration_since(at) >= PAUSE);
         if is_due {
-            *said_at = Some(now);
+            *logged_at = Some(now);
         }
         is_due
     }
@@ -35,10 +35,10 @@ mod tests {
     fn a_line_is_said_once_a_minute_however_often_it_is_caused() {
         let line = OncePerMinute::default();
         let now = Instant::now();
-        assert!(line.is_due_at(now));
-        assert!(!line.is_due_at(now));
-        assert!(!line.is_due_at(now + PAUSE / 2));
-        assert!(line.is_due_at(now + PAUSE));
-        assert!(!line.is_due_at(now + PAUSE));
+        assert!(line.is_ready_at(now));
+        assert!(!line.is_ready_at(now));
+        assert!(!line.is_ready_at(now + PAUSE / 2));
+        assert!(line.is_ready_at(now + PAUSE));
+        assert!(!line.is_ready_at(now + PAUSE));
     }
 }

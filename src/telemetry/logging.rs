@@ -109,7 +109,7 @@ impl LogFormat {
     }
 }
 
-/// Starts logging for the whole process, and the service's own traces if there are to be any. `filter` has the form `info` or
+/// Starts logging for the whole process, and the export of own traces if they are on. `filter` has the form `info` or
 /// `warn,ruvvector_service=debug`.
 ///
 /// # Errors
@@ -117,15 +117,15 @@ impl LogFormat {
 pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
-    let json = !format.is_text();
-    // Two kinds of subscriber: with own traces off, nothing of them is there to be asked.
+    // Two kinds of subscriber: when own traces are off, no OpenTelemetry layer is consulted for each event.
+    let registry = Registry::default();
     match own_traces {
-        Some(own_traces) => Registry::default()
+        Some(own_traces) => registry
             .with(own_traces.layer())
-            .with(layer(filter, json, || StandardError))
+            .with(layer(filter, format, || StandardError))
             .try_init(),
-        None => Registry::default()
-            .with(layer(filter, json, || StandardError))
+        None => registry
+            .with(layer(filter, format, || StandardError))
             .try_init(),
     }
     .map_err(|error| error.to_string())?;
@@ -145,38 +145,35 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// Returns the layer that writes the events that `filter` admits to `out`. It disables the spans of own traces,
 /// whatever the filter is.
-fn layer<S, M>(filter: EnvFilter, json: bool, out: M) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, M>(filter: EnvFilter, format: LogFormat, out: M) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     M: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let no_spans = format!("{TARGET}=off");
-    let no_spans = no_spans
-        .parse()
-        .expect("a target and a level are a directive");
-    let filter = filter.add_directive(no_spans);
-    let lines = lines::layer()
-        .with_writer(PrintableWriter(out))
-        .log_internal_errors(false);
-    if json {
-        let json = lines::format().json().flatten_event(true);
-        let lines = lines.json().event_format(WithIds::Json(json));
+    let no_spans = format!("{TARGET}=off").parse();
+    let filter = filter.add_directive(no_spans.expect("a target and a level are a directive"));
+    let lines = lines::layer().with_writer(out).log_internal_errors(false);
+    if format.is_text() {
+        let text = lines::format().with_ansi(false).with_target(false);
+        let lines = lines
+            .with_ansi(false)
+            .event_format(PrintableLines::Text(text));
         lines.with_filter(filter).boxed()
     } else {
-        let text = lines::format().with_ansi(false).with_target(false);
-        let lines = lines.with_ansi(false).event_format(WithIds::Text(text));
+        let json = lines::format().json().flatten_event(true);
+        let lines = lines.json().event_format(PrintableLines::Json(json));
         lines.with_filter(filter).boxed()
     }
 }
 
 /// A format that appends the ids of the current trace and span to each line, under OpenTelemetry's names ("Trace
-/// Context in non-OTLP Log Formats").
-enum WithIds<F> {
+/// Context in non-OTLP Log Formats"), and escapes the control characters in it.
+enum PrintableLines<F> {
     Json(F),
     Text(F),
 }
 
-impl<S, N, F> FormatEvent<S, N> for WithIds<F>
+impl<S, N, F> FormatEvent<S, N> for PrintableLines<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -189,71 +186,24 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let (Self::Json(format) | Self::Text(format)) = self;
-        let Some((trace_id, span_id)) = current_ids() else {
-            return format.format_event(context, writer, event);
-        };
         let mut line = String::new();
         format.format_event(context, Writer::new(&mut line), event)?;
-        match self {
-            Self::Json(_) => {
-                let open = line.trim_end().strip_suffix('}').ok_or(fmt::Error)?;
-                writeln!(
-                    writer,
-                    r#"{open},"trace_id":"{trace_id}","span_id":"{span_id}"}}"#
-                )
-            }
-            Self::Text(_) => {
-                let line = line.trim_end();
-                writeln!(writer, "{line} trace_id={trace_id} span_id={span_id}")
+        let mut line = line.strip_suffix('\n').unwrap_or(&line);
+        let ids = current_ids().map(|(trace_id, span_id)| match self {
+            Self::Json(_) => format!(r#","trace_id":"{trace_id}","span_id":"{span_id}"}}"#),
+            Self::Text(_) => format!(" trace_id={trace_id} span_id={span_id}"),
+        });
+        if let (Self::Json(_), Some(_)) = (self, &ids) {
+            line = line.strip_suffix('}').ok_or(fmt::Error)?;
+        }
+        for c in line.chars() {
+            if c.is_control() {
+                write!(writer, "{}", c.escape_default())?;
+            } else {
+                writer.write_char(c)?;
             }
         }
-    }
-}
-
-/// Escapes the control characters in each event's line, except the end of the line.
-struct PrintableWriter<M>(M);
-
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for PrintableWriter<M> {
-    type Writer = PrintableLine<M::Writer>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        PrintableLine {
-            out: self.0.make_writer(),
-        }
-    }
-}
-
-/// The line of one event, which the subscriber writes in one piece.
-struct PrintableLine<W> {
-    out: W,
-}
-
-impl<W: Write> Write for PrintableLine<W> {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let (body, end) = match event.split_last() {
-            Some((b'\n', body)) => (body, "\n"),
-            _ => (event, ""),
-        };
-        let text = String::from_utf8_lossy(body);
-        if text.contains(char::is_control) {
-            let mut line = String::with_capacity(text.len() + 16);
-            for c in text.chars() {
-                if c.is_control() {
-                    line.extend(c.escape_default());
-                } else {
-                    line.push(c);
-                }
-            }
-            line.push_str(end);
-            self.out.write_all(line.as_bytes())?;
-        } else {
-            self.out.write_all(event)?;
-        }
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        writeln!(writer, "{}", ids.unwrap_or_default())
     }
 }
 
@@ -269,7 +219,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::{EnvFilter, Registry};
 
-    use super::{TARGET, layer};
+    use super::{LogFormat, TARGET, layer};
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -284,10 +234,10 @@ mod tests {
         }
     }
 
-    fn logged(json: bool, event: impl FnOnce()) -> String {
+    fn logged(format: LogFormat, event: impl FnOnce()) -> String {
         let captured = Captured::default();
         let to = captured.clone();
-        let lines = layer(EnvFilter::new("trace"), json, move || to.clone());
+        let lines = layer(EnvFilter::new("trace"), format, move || to.clone());
         let subscriber = Registry::default().with(lines);
         tracing::subscriber::with_default(subscriber, event);
         let bytes = captured.0.lock().unwrap().clone();
@@ -297,10 +247,10 @@ mod tests {
     #[test]
     fn a_request_cannot_forge_a_line_or_paint_a_terminal() {
         let hostile = "x\r\n2026-01-01 ERROR forged\u{1b}[31m\u{9b}1m";
-        for json in [false, true] {
+        for format in [LogFormat::Text, LogFormat::Json] {
             let _caller = caller().attach();
             let line = logged(
-                json,
+                format,
                 || tracing::warn!(path = %hostile, "refused {hostile}"),
             );
             assert_eq!(line.matches('\n').count(), 1, "{line}");
@@ -324,17 +274,18 @@ mod tests {
     #[test]
     fn a_line_tells_the_trace_that_it_was_written_in_and_no_other() {
         let event = || tracing::warn!(n = 3, "said");
-        for json in [false, true] {
-            let outside = logged(json, event);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let outside = logged(format, event);
             assert!(!outside.contains("trace_id"), "{outside}");
         }
         let _within = caller().attach();
-        let json: serde_json::Value = serde_json::from_str(&logged(true, event)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&logged(LogFormat::Json, event)).unwrap();
         assert_eq!(json["message"], "said");
         assert_eq!(json["n"], 3);
         assert_eq!(json["trace_id"], "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(json["span_id"], "b7ad6b7169203331");
-        let text = logged(false, event);
+        let text = logged(LogFormat::Text, event);
         assert!(
             text.ends_with(
                 "said n=3 trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331\n"
@@ -345,7 +296,7 @@ mod tests {
 
     #[test]
     fn spans_of_own_traces_are_off_with_them_whatever_lines_are_written() {
-        let line = logged(true, || {
+        let line = logged(LogFormat::Json, || {
             let ours = tracing::error_span!(target: TARGET, "ours");
             assert!(ours.is_disabled());
             let others = tracing::error_span!("others");

@@ -13,7 +13,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "PATH",
         "./data",
         "Directory of the journal and of SQLite's file; it must survive a restart",
-        |draft, text| put(&mut draft.data_dir, Ok(PathBuf::from(text))),
+        |raw, text| put(&mut raw.data_dir, Ok(PathBuf::from(text))),
     )
     .common(),
     Setting::new(
@@ -21,7 +21,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "SIZE",
         "auto",
         "Size of the journal above which requests are refused, at least 64KiB. `auto`: 4GiB, or 80 % of the volume if that is less",
-        |draft, text| put(&mut draft.journal.budget_bytes, auto(text, segment)),
+        |raw, text| put(&mut raw.journal.budget_bytes, auto(text, segment)),
     )
     .common(),
     Setting::new(
@@ -29,21 +29,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "SIZE",
         "auto",
         "Size of one file of the journal, at least 64KiB; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
-        |draft, text| put(&mut draft.journal.segment_bytes, auto(text, segment)),
+        |raw, text| put(&mut raw.journal.segment_bytes, auto(text, segment)),
     ),
     Setting::new(
         "journal_free_floor_bytes",
         "SIZE",
         "auto",
         "Space on the volume that the journal leaves free. `auto`: 256MiB, or an eighth of the volume if that is less",
-        |draft, text| put(&mut draft.journal.free_floor_bytes, auto(text, size)),
+        |raw, text| put(&mut raw.journal.free_floor_bytes, auto(text, size)),
     ),
     Setting::new(
         "journal_keep_stored",
         "DURATION",
         "1h",
         "Time for which the journal keeps stored events, in case a failover of the database loses commits",
-        |draft, text| put(&mut draft.journal.keep_stored, duration(text)),
+        |raw, text| put(&mut raw.journal.keep_stored, duration(text)),
     ),
 ];
 

@@ -11,7 +11,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "PORT",
         "3100",
         "Port of everything: /ingest, /v1/*, /query, /health, /metrics. `off` closes it, 0 is any free port",
-        |draft, text| put(&mut draft.service_port, port(text)),
+        |raw, text| put(&mut raw.service_port, port(text)),
     )
     .common(),
     Setting::new(
@@ -19,7 +19,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "PORT",
         "4318",
         "Port of OTLP over HTTP alone; 4318 is the default of SDKs",
-        |draft, text| put(&mut draft.otlp_http_port, port(text)),
+        |raw, text| put(&mut raw.otlp_http_port, port(text)),
     )
     .common(),
     Setting::new(
@@ -27,7 +27,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "PORT",
         "4317",
         "Port of OTLP over gRPC; 4317 is the default of SDKs",
-        |draft, text| put(&mut draft.otlp_grpc_port, port(text)),
+        |raw, text| put(&mut raw.otlp_grpc_port, port(text)),
     )
     .common(),
     Setting::new(
@@ -35,7 +35,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "ADDRESSES",
         "127.0.0.1,::1",
         "Addresses to listen on, separated by commas; `[::]` is every address of the machine",
-        |draft, text| put(&mut draft.bind, addresses(text)),
+        |raw, text| put(&mut raw.bind, addresses(text)),
     )
     .common(),
 ];

@@ -46,7 +46,7 @@ pub struct Setting {
     pub(super) apply: Apply,
 }
 
-/// Parses a value's text into the draft.
+/// Parses a value's text into the raw configuration.
 pub(super) type Apply = fn(&mut RawConfig, &str) -> Result<(), String>;
 
 /// The part of a value that may be shown.
@@ -147,11 +147,32 @@ const RENAMED: [(&str, &str); 5] = [
     ("drain_delay", "shutdown_delay"),
 ];
 
-/// Returns the setting that `name`, in any of the three spellings, was probably meant to be.
-#[must_use]
-pub(super) fn near_miss(name: &str) -> Option<&'static Setting> {
+/// Settings of earlier versions that are constants now, each with its value.
+const FIXED: [(&str, &str); 8] = [
+    ("body_idle_timeout", "10s"),
+    ("duplicate_requests", "100000"),
+    ("header_bytes", "64KiB"),
+    ("http2_header_bytes", "16KiB"),
+    ("http2_streams", "128"),
+    ("max_depth", "24"),
+    ("max_native_depth", "32"),
+    ("max_nodes", "100000"),
+];
+
+/// Returns the end of a message about `name`, which is not a setting: the setting that it was probably meant to be, as
+/// `spelling` writes it, or the constant that it became. Empty if there is neither.
+pub(super) fn hint(name: &str, spelling: impl Fn(&Setting) -> String) -> String {
     let lower = name.to_ascii_lowercase().replace('-', "_");
     let key = lower.strip_prefix("ruvvector_").unwrap_or(&lower);
+    if let Some((_, value)) = FIXED.iter().find(|(earlier, _)| *earlier == key) {
+        return format!("; it is no setting any more: it is fixed at {value}");
+    }
+    near_miss(key).map_or_else(String::new, |meant| {
+        format!("; did you mean {}?", spelling(meant))
+    })
+}
+
+fn near_miss(key: &str) -> Option<&'static Setting> {
     if let Some((_, key)) = RENAMED.iter().find(|(earlier, _)| *earlier == key) {
         return by_key(key);
     }
@@ -204,9 +225,9 @@ mod tests {
         for setting in with_off {
             assert!(is_taken(setting, "false"), "{}", setting.key);
         }
-        let mut draft = RawConfig::default();
-        (by_key("retention_days").unwrap().apply)(&mut draft, "false").unwrap();
-        assert_eq!(draft.retention, crate::config::RetentionSetting::Off);
+        let mut raw = RawConfig::default();
+        (by_key("retention_days").unwrap().apply)(&mut raw, "false").unwrap();
+        assert_eq!(raw.retention, crate::config::RetentionSetting::Off);
     }
 
     #[test]
@@ -218,13 +239,41 @@ mod tests {
             ("data-dir", "data_dir"),
             ("strore", "store"),
         ] {
-            assert_eq!(
-                near_miss(name).map(|setting| setting.key),
-                Some(key),
-                "{name}"
-            );
+            let found = hint(name, |setting| setting.key.to_owned());
+            assert_eq!(found, format!("; did you mean {key}?"), "{name}");
         }
-        assert!(near_miss("RUVVECTOR_TEST_POSTGRES_BINARIES").is_none());
-        assert!(near_miss("colour").is_none());
+        for name in ["RUVVECTOR_TEST_POSTGRES_BINARIES", "colour"] {
+            assert_eq!(hint(name, Setting::variable), "");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_became_a_constant_is_named_with_the_value_in_use() {
+        let receive = crate::receive::Options::default();
+        let bytes = |bytes: usize| crate::config::value::show_size(bytes as u64);
+        let limits = receive.decode;
+        for (key, value) in [
+            (
+                "body_idle_timeout",
+                format!("{:?}", receive.body_idle_timeout),
+            ),
+            ("duplicate_requests", receive.duplicate_requests.to_string()),
+            ("header_bytes", bytes(receive.header_bytes)),
+            (
+                "http2_header_bytes",
+                bytes(receive.http2_header_bytes as usize),
+            ),
+            ("http2_streams", receive.http2_streams.to_string()),
+            ("max_depth", limits.depth.to_string()),
+            ("max_native_depth", limits.native_depth.to_string()),
+            ("max_nodes", limits.nodes.to_string()),
+        ] {
+            let variable = format!("RUVVECTOR_{}", key.to_ascii_uppercase());
+            let expected = format!("; it is no setting any more: it is fixed at {value}");
+            for name in [key, &variable] {
+                assert_eq!(hint(name, Setting::variable), expected);
+            }
+            assert!(by_key(key).is_none());
+        }
     }
 }

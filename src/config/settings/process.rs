@@ -22,9 +22,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         "auto",
         "Memory that the process may use; requests, the writer and answers each have a share of it. `auto`: the \
          least of installed memory, the control group's limit and the address space's limit",
-        |draft, text| {
+        |raw, text| {
             let bytes = auto(text, memory).map(|bytes| bytes.map(|bytes| bytes as u64));
-            put(&mut draft.memory_bytes, bytes)
+            put(&mut raw.memory_bytes, bytes)
         },
     ),
     Setting::new(
@@ -32,7 +32,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "FILTER",
         "info",
         "Minimum level of log lines on standard error: error, warn, info, debug, or a filter by module",
-        |draft, text| put(&mut draft.log_filter, log_filter(text)),
+        |raw, text| put(&mut raw.log_filter, log_filter(text)),
     )
     .common(),
     Setting::new(
@@ -40,13 +40,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "auto|json|text",
         "auto",
         "Format of log lines. `auto`: text on a terminal, otherwise one JSON object a line",
-        |draft, text| {
+        |raw, text| {
             let names = [
                 ("auto", LogFormat::Auto),
                 ("json", LogFormat::Json),
                 ("text", LogFormat::Text),
             ];
-            put(&mut draft.log_format, one_of(text, &names))
+            put(&mut raw.log_format, one_of(text, &names))
         },
     ),
     Setting::new(
@@ -54,13 +54,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "DURATION",
         "0s",
         "Time after SIGTERM for which requests are still accepted, while load balancers notice the stop",
-        |draft, text| put(&mut draft.shutdown_delay, duration(text)),
+        |raw, text| put(&mut raw.shutdown_delay, duration(text)),
     ),
     Setting::new(
         "shutdown_grace",
         "DURATION",
         "5s",
         "Time for which a stop continues to write to the database; the rest stays in the journal for the next start",
-        |draft, text| put(&mut draft.grace, duration(text)),
+        |raw, text| put(&mut raw.grace, duration(text)),
     ),
 ];

@@ -17,7 +17,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "TOKENS",
         "",
         "Tokens, separated by commas, of which `Authorization: Bearer …` must hold one. Not set: no token is needed",
-        |draft, text| put(&mut draft.receive.auth_tokens, tokens(text)),
+        |raw, text| put(&mut raw.receive.auth_tokens, tokens(text)),
     )
     .secrecy(Secrecy::Secret),
     Setting::new(
@@ -25,194 +25,133 @@ pub(super) const SETTINGS: &[Setting] = &[
         "ORIGINS",
         "",
         "Origins, separated by commas, whose web pages may send events; all others are refused",
-        |draft, text| put(&mut draft.receive.cors_origins, origins(text)),
+        |raw, text| put(&mut raw.receive.cors_origins, origins(text)),
     ),
     Setting::new(
         "hosts",
         "NAMES",
         "",
         "Names, separated by commas, under which /query and /traces are served on a loopback address without auth_tokens, beside `localhost` and IP addresses",
-        |draft, text| put(&mut draft.receive.hosts, host_names(text)),
+        |raw, text| put(&mut raw.receive.hosts, host_names(text)),
     ),
     Setting::new(
         "inflight_bytes",
         "SIZE",
         "auto",
         "Memory of all requests in flight together. `auto`: a quarter of memory_bytes, at most 256MiB",
-        |draft, text| put(&mut draft.receive.inflight_bytes, auto(text, memory)),
+        |raw, text| put(&mut raw.receive.inflight_bytes, auto(text, memory)),
     ),
     Setting::new(
         "otlp_wire_bytes",
         "SIZE",
         "64MiB",
         "The largest OTLP request as sent; every body limit is lowered to half of inflight_bytes",
-        |draft, text| put(&mut draft.receive.otlp_wire_bytes, memory(text)),
+        |raw, text| put(&mut raw.receive.otlp_wire_bytes, memory(text)),
     ),
     Setting::new(
         "otlp_decoded_bytes",
         "SIZE",
         "64MiB",
         "The largest OTLP request once decompressed",
-        |draft, text| put(&mut draft.receive.otlp_decoded_bytes, memory(text)),
+        |raw, text| put(&mut raw.receive.otlp_decoded_bytes, memory(text)),
     ),
     Setting::new(
         "ingest_wire_bytes",
         "SIZE",
         "20MiB",
         "The largest /ingest body as sent",
-        |draft, text| put(&mut draft.receive.ingest_wire_bytes, memory(text)),
+        |raw, text| put(&mut raw.receive.ingest_wire_bytes, memory(text)),
     ),
     Setting::new(
         "ingest_decoded_bytes",
         "SIZE",
         "64MiB",
         "The largest /ingest body once decompressed",
-        |draft, text| put(&mut draft.receive.ingest_decoded_bytes, memory(text)),
+        |raw, text| put(&mut raw.receive.ingest_decoded_bytes, memory(text)),
     ),
     Setting::new(
         "max_events",
         "NUMBER",
         "50000",
         "The most events in one /ingest request",
-        |draft, text| put(&mut draft.receive.decode.events, count(text, 1)),
-    ),
-    Setting::new(
-        "max_nodes",
-        "NUMBER",
-        "100000",
-        "The most messages and elements in one span, log record or data point",
-        |draft, text| put(&mut draft.receive.decode.nodes, count(text, 1)),
-    ),
-    Setting::new(
-        "max_depth",
-        "NUMBER",
-        "24",
-        "The most levels of an OTLP attribute value",
-        |draft, text| put(&mut draft.receive.decode.depth, count(text, 1).and_then(shallow)),
-    ),
-    Setting::new(
-        "max_native_depth",
-        "NUMBER",
-        "32",
-        "The most levels of JSON in an event's metadata",
-        |draft, text| {
-            put(
-                &mut draft.receive.decode.native_depth,
-                count(text, 1).and_then(shallow),
-            )
-        },
+        |raw, text| put(&mut raw.receive.decode.events, count(text, 1)),
     ),
     Setting::new(
         "max_attributes",
         "NUMBER|off",
         "off",
         "The most attributes of one item; the others are cut, counted and reported to the client",
-        |draft, text| put(&mut draft.receive.decode.attributes, count_or_off(text)),
+        |raw, text| put(&mut raw.receive.decode.attributes, count_or_off(text)),
     ),
     Setting::new(
         "max_value_bytes",
         "NUMBER|off",
         "off",
         "The most bytes of one attribute's value; the rest is cut, counted and reported to the client",
-        |draft, text| put(&mut draft.receive.decode.value_bytes, count_or_off(text)),
+        |raw, text| put(&mut raw.receive.decode.value_bytes, count_or_off(text)),
     ),
     Setting::new(
         "strict_otlp_json",
         "true|false",
         "false",
         "`true`: OTLP/JSON with lowerCamelCase keys only. `false`: snake_case is accepted too",
-        |draft, text| put(&mut draft.receive.decode.strict_json, switch(text)),
+        |raw, text| put(&mut raw.receive.decode.strict_json, switch(text)),
     ),
     Setting::new(
         "duplicate_window",
         "DURATION|off",
         "10m",
         "Time for which an accepted request is remembered: an identical one, a client's retry, gets the same answer and is not stored again",
-        |draft, text| put(&mut draft.receive.duplicate_window, or_off(text, timeout)),
-    ),
-    Setting::new(
-        "duplicate_requests",
-        "NUMBER",
-        "100000",
-        "The most requests remembered, at about 150 bytes each; the oldest are forgotten first",
-        |draft, text| put(&mut draft.receive.duplicate_requests, count(text, 1)),
+        |raw, text| put(&mut raw.receive.duplicate_window, or_off(text, timeout)),
     ),
     Setting::new(
         "duplicate_signals",
         "SIGNALS",
         "traces",
         "OTLP signals whose retries are identified by the request's bytes: traces, logs (where every record has a time), metrics, or off",
-        |draft, text| put(&mut draft.receive.duplicate_signals, otlp_signals(text)),
+        |raw, text| put(&mut raw.receive.duplicate_signals, otlp_signals(text)),
     ),
     Setting::new(
         "header_timeout",
         "DURATION",
         "10s",
         "Time limit from the first byte of a request to the end of its headers",
-        |draft, text| put(&mut draft.receive.header_timeout, timeout(text)),
+        |raw, text| put(&mut raw.receive.header_timeout, timeout(text)),
     ),
     Setting::new(
         "body_timeout",
         "DURATION",
         "30s",
         "Time limit for a whole body",
-        |draft, text| put(&mut draft.receive.body_timeout, timeout(text)),
-    ),
-    Setting::new(
-        "body_idle_timeout",
-        "DURATION",
-        "10s",
-        "Time limit between two pieces of a body",
-        |draft, text| put(&mut draft.receive.body_idle_timeout, timeout(text)),
+        |raw, text| put(&mut raw.receive.body_timeout, timeout(text)),
     ),
     Setting::new(
         "handling_timeout",
         "DURATION",
         "8s",
         "Time limit from the end of the body to the answer",
-        |draft, text| put(&mut draft.receive.handling_timeout, timeout(text)),
+        |raw, text| put(&mut raw.receive.handling_timeout, timeout(text)),
     ),
     Setting::new(
         "keep_alive_idle",
         "DURATION",
         "180s",
         "Time after which a connection without requests is closed. The default is above the 60 s at which SDKs send, and the 90 s after which Go's client closes it",
-        |draft, text| put(&mut draft.receive.keep_alive_idle, timeout(text)),
+        |raw, text| put(&mut raw.receive.keep_alive_idle, timeout(text)),
     ),
     Setting::new(
         "connection_age",
         "DURATION",
         "5m",
         "Age at which a connection is closed gracefully, plus or minus a fifth, so that clients spread over new instances",
-        |draft, text| put(&mut draft.receive.connection_age, timeout(text)),
+        |raw, text| put(&mut raw.receive.connection_age, timeout(text)),
     ),
     Setting::new(
         "connections",
         "NUMBER",
         "2048",
         "The most connections at once. At the limit the main port serves only /health and /metrics, and the connection that is idle longest is closed",
-        |draft, text| put(&mut draft.receive.connections, count(text, 1)),
-    ),
-    Setting::new(
-        "http2_streams",
-        "NUMBER",
-        "128",
-        "The most requests at once on one HTTP/2 connection",
-        |draft, text| put(&mut draft.receive.http2_streams, count(text, 1)),
-    ),
-    Setting::new(
-        "header_bytes",
-        "SIZE",
-        "64KiB",
-        "The largest headers of a request, all lines together",
-        |draft, text| put(&mut draft.receive.header_bytes, headers(text)),
-    ),
-    Setting::new(
-        "http2_header_bytes",
-        "SIZE",
-        "16KiB",
-        "The largest headers of a request over HTTP/2, all lines together",
-        |draft, text| put(&mut draft.receive.http2_header_bytes, headers(text)),
+        |raw, text| put(&mut raw.receive.connections, count(text, 1)),
     ),
 ];
 
@@ -225,28 +164,6 @@ fn otlp_signals(text: &str) -> Result<Vec<Signal>, String> {
     match text {
         text if is_off(text) => Ok(Vec::new()),
         _ => list(text).map(|name| one_of(name, &NAMES)).collect(),
-    }
-}
-
-/// Most levels that can be set: decoding recurses once per level, and this depth is far from any stack's end.
-const DEPTH_MAX: u8 = 100;
-
-fn shallow(depth: u8) -> Result<u8, String> {
-    if depth <= DEPTH_MAX {
-        Ok(depth)
-    } else {
-        Err(format!("is over {DEPTH_MAX}, the deepest that can be set"))
-    }
-}
-
-/// Most header bytes that can be set: each open connection may hold that much.
-const HEADER_MAX_BYTES: usize = 1 << 20;
-
-fn headers<T: TryFrom<usize>>(text: &str) -> Result<T, String> {
-    let over = || "is over 1MiB, the most that can be set".to_owned();
-    match memory(text)? {
-        bytes if bytes > HEADER_MAX_BYTES => Err(over()),
-        bytes => T::try_from(bytes).map_err(|_| over()),
     }
 }
 

@@ -18,9 +18,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         "",
         "The store. Not set: PostgreSQL if database_url or postgres_host is set, otherwise SQLite. Set: it also confirms a change for \
          a data directory that served the other kind",
-        |draft, text| {
+        |raw, text| {
             let names = [("postgres", StoreKind::Postgres), ("sqlite", StoreKind::Sqlite)];
-            put(&mut draft.store, one_of(text, &names).map(Some))
+            put(&mut raw.store, one_of(text, &names).map(Some))
         },
     )
     .common(),
@@ -29,7 +29,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "URL",
         "",
         "PostgreSQL: postgres://user:password@host:5432/database?sslmode=require",
-        |draft, text| put(&mut draft.database.url, Ok(Some(SecretString::from(text)))),
+        |raw, text| put(&mut raw.database.url, Ok(Some(SecretString::from(text)))),
     )
     .secrecy(Secrecy::Url)
     .common(),
@@ -38,7 +38,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "URL",
         "",
         "URL of a replica for queries; not set: the same database",
-        |draft, text| put(&mut draft.database.read_url, Ok(Some(SecretString::from(text)))),
+        |raw, text| put(&mut raw.database.read_url, Ok(Some(SecretString::from(text)))),
     )
     .secrecy(Secrecy::Url),
     Setting::new(
@@ -46,28 +46,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         "HOST",
         "",
         "PostgreSQL in parts, if database_url is not set: host name, address, or directory of the socket",
-        |draft, text| put(&mut draft.database.host, Ok(Some(text.to_owned()))),
+        |raw, text| put(&mut raw.database.host, Ok(Some(text.to_owned()))),
     ),
     Setting::new(
         "postgres_port",
         "PORT",
         "",
         "Port of that host; not set: 5432",
-        |draft, text| put(&mut draft.database.port, count(text, 1).map(Some)),
+        |raw, text| put(&mut raw.database.port, count(text, 1).map(Some)),
     ),
     Setting::new(
         "postgres_user",
         "NAME",
         "",
         "Role to log in as; not set: postgres",
-        |draft, text| put(&mut draft.database.user, Ok(Some(text.to_owned()))),
+        |raw, text| put(&mut raw.database.user, Ok(Some(text.to_owned()))),
     ),
     Setting::new(
         "postgres_password",
         "PASSWORD",
         "",
         "Password of the role",
-        |draft, text| put(&mut draft.database.password, Ok(Some(SecretString::from(text)))),
+        |raw, text| put(&mut raw.database.password, Ok(Some(SecretString::from(text)))),
     )
     .secrecy(Secrecy::Secret),
     Setting::new(
@@ -75,21 +75,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "NAME",
         "",
         "Name of the database; not set: the role's name",
-        |draft, text| put(&mut draft.database.name, Ok(Some(text.to_owned()))),
+        |raw, text| put(&mut raw.database.name, Ok(Some(text.to_owned()))),
     ),
     Setting::new(
         "sqlite_path",
         "PATH",
         "auto",
         "SQLite's file. `auto`: telemetry.db in data_dir",
-        |draft, text| put(&mut draft.sqlite_path, auto(text, |path| Ok(PathBuf::from(path)))),
+        |raw, text| put(&mut raw.sqlite_path, auto(text, |path| Ok(PathBuf::from(path)))),
     ),
     Setting::new(
         "retention_days",
         "DAYS|off",
         "auto",
         "Number of days that events are kept, by their time of receipt. `auto`: 7 in SQLite, off (for ever) in PostgreSQL",
-        |draft, text| put(&mut draft.retention, retention(text)),
+        |raw, text| put(&mut raw.retention, retention(text)),
     )
     .common(),
     Setting::new(
@@ -97,21 +97,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "true|false",
         "true",
         "`true`: bring the schema up to date on first contact. `false`: only `migrate` does",
-        |draft, text| put(&mut draft.migrate, switch(text)),
+        |raw, text| put(&mut raw.migrate, switch(text)),
     ),
     Setting::new(
         "connect_timeout",
         "DURATION",
         "10s",
         "Time limit for a connection to the database",
-        |draft, text| put(&mut draft.connect_timeout, timeout(text)),
+        |raw, text| put(&mut raw.connect_timeout, timeout(text)),
     ),
     Setting::new(
         "statement_timeout",
         "DURATION",
         "60s",
         "Time limit for each statement of a batch's transaction",
-        |draft, text| put(&mut draft.statement_timeout, timeout(text)),
+        |raw, text| put(&mut raw.statement_timeout, timeout(text)),
     ),
     Setting::new(
         "write_connections",
@@ -119,21 +119,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "4",
         "Connections to the database for writing and maintenance; SQLite has one",
         // Maintenance holds one in an open transaction while a second one works.
-        |draft, text| put(&mut draft.write_connections, count(text, 2)),
+        |raw, text| put(&mut raw.write_connections, count(text, 2)),
     ),
     Setting::new(
         "read_connections",
         "NUMBER",
         "8",
         "Connections to the database for queries",
-        |draft, text| put(&mut draft.read_connections, count(text, 1)),
+        |raw, text| put(&mut raw.read_connections, count(text, 1)),
     ),
     Setting::new(
         "collector",
         "NAME",
         "auto",
         "Name that identifies this collector in the database. `auto`: host name and data directory",
-        |draft, text| put(&mut draft.collector, auto(text, |name| Ok(name.to_owned()))),
+        |raw, text| put(&mut raw.collector, auto(text, |name| Ok(name.to_owned()))),
     ),
 ];
 

@@ -14,21 +14,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "URL or off",
         "off",
         "Endpoint for traces of the service's own work, by OTLP over gRPC: http://host:4317, or https:// with the system's root certificates",
-        |draft, text| put(&mut draft.traces_endpoint, or_off(text, endpoint)),
+        |raw, text| put(&mut raw.traces_endpoint, or_off(text, endpoint)),
     ),
     Setting::new(
         "traces_sample_ratio",
         "RATIO",
         "0.01",
         "Share of requests that are traced, 0 to 1, if the caller's traceparent does not decide it",
-        |draft, text| put(&mut draft.traces_sample_ratio, ratio(text)),
+        |raw, text| put(&mut raw.traces_sample_ratio, ratio(text)),
     ),
     Setting::new(
         "traces_headers",
         "HEADERS",
         "",
         "Headers of those exports, as authorization=Bearer …, separated by commas",
-        |draft, text| put(&mut draft.traces_headers, headers(text)),
+        |raw, text| put(&mut raw.traces_headers, headers(text)),
     )
     .secrecy(Secrecy::Secret),
 ];

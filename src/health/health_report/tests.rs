@@ -17,7 +17,7 @@ fn sound() -> HealthReport {
             capacity_bytes: 4096,
             ..journal::JournalStatus::default()
         },
-        pulse: Liveness {
+        liveness: Liveness {
             database: Some(Duration::from_micros(1_234)),
             refusal: None,
             replica_away: false,
@@ -68,7 +68,7 @@ fn the_answer_has_the_promised_shape() {
 #[test]
 fn an_absent_database_and_a_full_log_degrade_and_say_what_to_do() {
     let mut away = sound();
-    away.pulse.database = None;
+    away.liveness.database = None;
     away.writing = false;
     let body = away.body();
     assert_eq!(body.status, HealthStatus::Degraded);
@@ -82,7 +82,7 @@ fn an_absent_database_and_a_full_log_degrade_and_say_what_to_do() {
     assert!(!body.accepting);
     assert!(body.problems[0].contains("RUVVECTOR_JOURNAL_MAX_BYTES"));
 
-    full.pulse.database = None;
+    full.liveness.database = None;
     let both = full.body().problems.join("\n");
     assert!(both.contains("refused") && both.contains("does not answer"));
     assert!(!both.contains("events are taken"), "{both}");
@@ -127,7 +127,7 @@ fn a_first_contact_that_lasts_is_named() {
     assert_eq!(body.problems.len(), 1, "{:?}", body.problems);
     assert!(body.problems[0].contains("connecting to the database (postgres) for the first time"));
 
-    starting.pulse.database = None;
+    starting.liveness.database = None;
     starting.uptime = FIRST_CONTACT / 2;
     assert_eq!(starting.body().problems.len(), 1);
     starting.uptime = FIRST_CONTACT;
@@ -140,7 +140,7 @@ fn a_first_contact_that_lasts_is_named() {
 #[test]
 fn an_absent_replica_is_no_absent_database() {
     let mut report = sound();
-    report.pulse.replica_away = true;
+    report.liveness.replica_away = true;
     let body = report.body();
     assert_eq!(body.status, HealthStatus::Degraded);
     assert!(body.accepting && body.database.connected);
@@ -187,7 +187,7 @@ fn damaged_records_are_named_with_what_to_do() {
 #[test]
 fn an_embedded_database_has_no_network() {
     let mut report = sound();
-    (report.kind, report.pulse.database) = ("sqlite", None);
+    (report.kind, report.liveness.database) = ("sqlite", None);
     let problem = &report.body().problems[0];
     assert!(
         problem.contains("disk") && !problem.contains("network"),

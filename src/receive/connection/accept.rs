@@ -69,10 +69,7 @@ pub async fn serve(
     // The series exists from the start, with 0.
     metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL).absolute(0);
     let open = TaskTracker::new();
-    let acceptor = Acceptor {
-        listener,
-        failure: OncePerMinute::default(),
-    };
+    let failure = OncePerMinute::default();
     let mut over = pin!(async {
         lifecycle.reached(Phase::Closing).await;
         sleep(LAST_HEADS).await;
@@ -81,7 +78,7 @@ pub async fn serve(
         // The accept comes before the slot: otherwise a listener without clients would hold a slot that others need. So
         // one connection per listener waits here, and those after it wait in the kernel's queue.
         let accepted = async {
-            let stream = acceptor.accept(&lifecycle).await?;
+            let stream = accept(&listener, &lifecycle, &failure).await?;
             Some((stream, limit.take().await))
         };
         let accepted = tokio::select! {
@@ -107,53 +104,50 @@ pub async fn serve(
         let (protocol, router) = (protocol.clone(), router.clone());
         open.spawn(async move { connection.live(&protocol, router).await });
     }
-    drop(acceptor);
+    drop(listener);
     open.close();
     open.wait().await;
 }
 
-/// Accepts connections from one listener.
-struct Acceptor {
-    listener: TcpListener,
-    /// Limits the log lines about failures: while descriptors are scarce, accepting fails and succeeds in turn.
-    failure: OncePerMinute,
-}
-
-impl Acceptor {
-    /// Returns the next connection. From [`Phase::Closing`] on, only connections in the queue are accepted, as closing
-    /// the listener would reset them; `None` if there are no more.
-    async fn accept(&self, lifecycle: &Lifecycle) -> Option<TcpStream> {
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = lifecycle.reached(Phase::Closing) => self.queued(),
-                accepted = self.listener.accept() => accepted.map(|(stream, _peer)| stream),
-            };
-            match accepted {
-                Ok(stream) => {
-                    // With Nagle's algorithm, answers would wait for acknowledgements; if this fails, they do.
-                    let _ = stream.set_nodelay(true);
-                    return Some(stream);
+/// Returns the next connection. From [`Phase::Closing`] on, only connections in the queue are accepted, as closing the
+/// listener would reset them; `None` if there are no more.
+///
+/// `failure` limits the log lines about failures: while descriptors are scarce, accepting fails and succeeds in turn.
+async fn accept(
+    listener: &TcpListener,
+    lifecycle: &Lifecycle,
+    failure: &OncePerMinute,
+) -> Option<TcpStream> {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = lifecycle.reached(Phase::Closing) => accept_queued(listener),
+            accepted = listener.accept() => accepted.map(|(stream, _peer)| stream),
+        };
+        match accepted {
+            Ok(stream) => {
+                // With Nagle's algorithm, answers would wait for acknowledgements; if this fails, they do.
+                let _ = stream.set_nodelay(true);
+                return Some(stream);
+            }
+            Err(error) if is_of_one_connection(error.kind()) => {}
+            Err(_) if lifecycle.phase() >= Phase::Closing => return None,
+            Err(error) => {
+                if failure.ready() {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
                 }
-                Err(error) if is_of_one_connection(error.kind()) => {}
-                Err(_) if lifecycle.phase() >= Phase::Closing => return None,
-                Err(error) => {
-                    if self.failure.ready() {
-                        tracing::warn!(%error, "no connection can be accepted; trying again");
-                    }
-                    sleep(ACCEPT_AGAIN).await;
-                }
+                sleep(ACCEPT_AGAIN).await;
             }
         }
     }
+}
 
-    /// Accepts from the kernel's queue directly: Tokio may not have seen the latest connections yet.
-    fn queued(&self) -> io::Result<TcpStream> {
-        let listener = std::net::TcpListener::from(self.listener.as_fd().try_clone_to_owned()?);
-        let (stream, _peer) = listener.accept()?;
-        stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream)
-    }
+/// Accepts from the kernel's queue directly: Tokio may not have seen the latest connections yet.
+fn accept_queued(listener: &TcpListener) -> io::Result<TcpStream> {
+    let listener = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+    let (stream, _peer) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 /// Returns `true` if accepting failed because the client closed the connection, not for lack of descriptors or memory.

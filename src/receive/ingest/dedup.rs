@@ -6,6 +6,7 @@
 //! bounded.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -72,11 +73,6 @@ pub(crate) enum Claim {
     Unknown,
 }
 
-enum FoundRequest {
-    Claim(Claim),
-    InFlight(watch::Receiver<Option<RecentOutcome>>),
-}
-
 impl RecentRequests {
     pub(crate) fn new(options: &Options) -> Self {
         let window = options.duplicate_window.unwrap_or_default();
@@ -112,8 +108,8 @@ impl RecentRequests {
         };
         loop {
             let mut in_flight = match self.find(identity, received_unix_nano) {
-                FoundRequest::Claim(claim) => return claim,
-                FoundRequest::InFlight(in_flight) => in_flight,
+                ControlFlow::Break(claim) => return claim,
+                ControlFlow::Continue(in_flight) => in_flight,
             };
             let outcome = in_flight.wait_for(Option::is_some).await;
             match outcome.as_deref() {
@@ -124,19 +120,24 @@ impl RecentRequests {
         }
     }
 
-    fn find(self: &Arc<Self>, identity: DedupKey, received_unix_nano: i64) -> FoundRequest {
+    /// Returns the claim, or the result to wait for if an identical request is in flight.
+    fn find(
+        self: &Arc<Self>,
+        identity: DedupKey,
+        received_unix_nano: i64,
+    ) -> ControlFlow<Claim, watch::Receiver<Option<RecentOutcome>>> {
         let mut memory = self.memory();
         if let Some(known) = memory.known.get(&identity.digest) {
             let age_nano = received_unix_nano.saturating_sub(known.received_unix_nano);
             match &known.state {
                 RecentState::Synced(_) if age_nano >= self.window_nano => {}
                 _ if known.fingerprint != identity.fingerprint => {
-                    return FoundRequest::Claim(Claim::KeyReused);
+                    return ControlFlow::Break(Claim::KeyReused);
                 }
                 RecentState::Synced(position) => {
-                    return FoundRequest::Claim(Claim::Duplicate(*position));
+                    return ControlFlow::Break(Claim::Duplicate(*position));
                 }
-                RecentState::InFlight(outcome) => return FoundRequest::InFlight(outcome.clone()),
+                RecentState::InFlight(outcome) => return ControlFlow::Continue(outcome.clone()),
             }
         }
         let (outcome, in_flight) = watch::channel(None);
@@ -153,7 +154,7 @@ impl RecentRequests {
             outcome,
             settled: RecentOutcome::Unknown,
         };
-        FoundRequest::Claim(Claim::First(Some(first)))
+        ControlFlow::Break(Claim::First(Some(first)))
     }
 
     /// Remembers the requests in the journal that were received within the window. Blocks for at most a few seconds.

@@ -109,7 +109,14 @@ impl Receiver {
         let job = DecodeJob {
             wire,
             content_encoding,
-            source: self.source(request),
+            source: Source {
+                signal: request.signal,
+                encoding: request.encoding,
+                partial: request.partial,
+                received_unix_nano: now_unix_nano(),
+                limits: self.options.decode,
+                version: decode::VERSION,
+            },
             check: self.check,
             dedup_by: self.recent_requests.dedup_by(request.signal, request.key),
             held,
@@ -176,17 +183,6 @@ impl Receiver {
             }
         };
         Ok(IngestOutcome { checked, stored })
-    }
-
-    fn source(&self, request: IngestRequest) -> Source {
-        Source {
-            signal: request.signal,
-            encoding: request.encoding,
-            partial: request.partial,
-            received_unix_nano: now_unix_nano(),
-            limits: self.options.decode,
-            version: decode::VERSION,
-        }
     }
 
     /// Decodes a small body on this thread, and a large one on one of a bounded number of blocking threads.

@@ -87,22 +87,20 @@ impl EndpointMetrics {
             metrics::counter!(RECEIVE_EVENTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome)
         };
-        let requests = RequestOutcome::ALL.map(|outcome| {
-            metrics::counter!(RECEIVE_REQUESTS_TOTAL,
-                "source" => source, "signal" => signal, "outcome" => outcome.as_str())
-        });
         let unknown = |outcome: &'static str| metrics::counter!(RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome);
-        let sanitized =
-            Sanitized::REASONS.map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason));
         Self {
             received_bytes: metrics::counter!(RECEIVE_BYTES_TOTAL, "source" => source),
             request_bytes: metrics::histogram!(RECEIVE_REQUEST_BYTES, "source" => source),
             accepted_events: events("accepted"),
             rejected_events: events("rejected"),
             duplicate_events: metrics::counter!(DUPLICATES_TOTAL, "signal" => signal),
-            requests,
+            requests: RequestOutcome::ALL.map(|outcome| {
+                metrics::counter!(RECEIVE_REQUESTS_TOTAL,
+                    "source" => source, "signal" => signal, "outcome" => outcome.as_str())
+            }),
             inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
-            sanitized,
+            sanitized: Sanitized::REASONS
+                .map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason)),
             unknown_kept: unknown("kept"),
             unknown_left_out: unknown("left_out"),
             skew: metrics::histogram!(CLIENT_CLOCK_SKEW_SECONDS),

@@ -33,7 +33,7 @@ struct SharedQueue {
 
 #[derive(Default)]
 struct LineQueueState {
-    waiting: LineSender,
+    waiting: LineBuffer,
     /// The thread is writing lines that it removed from `waiting`.
     is_writing: bool,
     /// Number of lines that were dropped since the last report.
@@ -42,7 +42,7 @@ struct LineQueueState {
 
 /// Whole lines, one after the other.
 #[derive(Default)]
-struct LineSender {
+struct LineBuffer {
     bytes: Vec<u8>,
     count: u64,
 }
@@ -98,7 +98,7 @@ impl SharedQueue {
 
     /// Runs the thread. Lines that cannot be written (the reader is gone, the disk is full) count as dropped.
     fn write(&self, mut out: impl Write, report: fn(u64)) -> ! {
-        let mut lines = LineSender::default();
+        let mut lines = LineBuffer::default();
         let mut flows = true;
         loop {
             // The queue is empty now, so the report fits, and follows the lines that precede the dropped ones.
@@ -121,7 +121,7 @@ impl SharedQueue {
     /// and returns the number of dropped lines to report.
     ///
     /// `flows` means that the last write succeeded; only then is a report due.
-    fn take(&self, lines: &mut LineSender, flows: bool) -> u64 {
+    fn take(&self, lines: &mut LineBuffer, flows: bool) -> u64 {
         lines.bytes.clear();
         lines.count = 0;
         let mut state = self.lock();

@@ -7,8 +7,8 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::event::Sanitized;
-use crate::telemetry::RequestOutcome;
-use crate::telemetry::metrics::{ALL, MetricKind};
+use crate::telemetry::metrics::*;
+use crate::telemetry::{REVISION, RequestOutcome, VERSION};
 
 /// The sources of events, each with a signal that it receives.
 const SOURCES: &[(&str, &str)] = &[
@@ -21,6 +21,9 @@ const SOURCES: &[(&str, &str)] = &[
     ("otlp_grpc", "metric"),
 ];
 const EVENT_OUTCOMES: &[&str] = &["accepted", "rejected"];
+/// Members of events of `/ingest` that are not fields of an event.
+const FIELD_OUTCOMES: &[&str] = &["kept", "left_out"];
+const SPAN_OUTCOMES: &[&str] = &["exported", "failed", "dropped"];
 
 /// Makes the process's recorder and installs it behind the macros.
 ///
@@ -66,48 +69,51 @@ fn describe() {
 fn seed() {
     for &(source, signal) in SOURCES {
         for &outcome in EVENT_OUTCOMES {
-            counter!(crate::telemetry::metrics::RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+            counter!(RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
                 .absolute(0);
         }
         for outcome in RequestOutcome::ALL {
-            counter!(crate::telemetry::metrics::RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome.as_str())
+            counter!(RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome.as_str())
                 .absolute(0);
         }
-        counter!(crate::telemetry::metrics::RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);
-        counter!(crate::telemetry::metrics::DUPLICATES_TOTAL, "signal" => signal).absolute(0);
-        let _ = histogram!(crate::telemetry::metrics::RECEIVE_REQUEST_BYTES, "source" => source);
+        counter!(RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);
+        counter!(DUPLICATES_TOTAL, "signal" => signal).absolute(0);
+        let _ = histogram!(RECEIVE_REQUEST_BYTES, "source" => source);
     }
-    for reason in Sanitized::REASONS {
-        counter!(crate::telemetry::metrics::SANITIZED_TOTAL, "reason" => reason).absolute(0);
-    }
-    for outcome in ["kept", "left_out"] {
-        counter!(crate::telemetry::metrics::RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome)
-            .absolute(0);
-    }
-    for outcome in ["exported", "failed", "dropped"] {
-        counter!(crate::telemetry::metrics::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
+    for (name, label, values) in [
+        (SANITIZED_TOTAL, "reason", &Sanitized::REASONS[..]),
+        (RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome", FIELD_OUTCOMES),
+        (OWN_SPANS_TOTAL, "outcome", SPAN_OUTCOMES),
+    ] {
+        for &value in values {
+            counter!(name, label => value).absolute(0);
+        }
     }
     for name in [
-        crate::telemetry::metrics::JOURNAL_APPEND_BYTES_TOTAL,
-        crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL,
-        crate::telemetry::metrics::RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
-        crate::telemetry::metrics::WRITE_EVENTS_TOTAL,
-        crate::telemetry::metrics::STORED_GAPS_TOTAL,
-        crate::telemetry::metrics::LOG_LINES_DROPPED_TOTAL,
+        JOURNAL_APPEND_BYTES_TOTAL,
+        JOURNAL_DAMAGED_RECORDS_TOTAL,
+        RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
+        WRITE_EVENTS_TOTAL,
+        STORED_GAPS_TOTAL,
+        LOG_LINES_DROPPED_TOTAL,
     ] {
         counter!(name).absolute(0);
     }
     for name in [
-        crate::telemetry::metrics::JOURNAL_SYNC_SECONDS,
-        crate::telemetry::metrics::WRITE_BATCH_SECONDS,
-        crate::telemetry::metrics::WRITE_BATCH_EVENTS,
+        JOURNAL_SYNC_SECONDS,
+        WRITE_BATCH_SECONDS,
+        WRITE_BATCH_EVENTS,
     ] {
         let _ = histogram!(name);
     }
-    gauge!(crate::telemetry::metrics::RECEIVE_INFLIGHT_REQUESTS).set(0);
-    gauge!(crate::telemetry::metrics::RECEIVE_INFLIGHT_BYTES).set(0);
-    gauge!(crate::telemetry::metrics::QUERY_INFLIGHT_BYTES).set(0);
-    gauge!(crate::telemetry::metrics::BUILD_INFO, "version" => crate::telemetry::VERSION, "revision" => crate::telemetry::REVISION).set(1);
+    for name in [
+        RECEIVE_INFLIGHT_REQUESTS,
+        RECEIVE_INFLIGHT_BYTES,
+        QUERY_INFLIGHT_BYTES,
+    ] {
+        gauge!(name).set(0);
+    }
+    gauge!(BUILD_INFO, "version" => VERSION, "revision" => REVISION).set(1);
 }
 
 #[cfg(test)]

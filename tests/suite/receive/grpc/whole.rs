@@ -247,7 +247,6 @@ fn of_bytes(bytes: usize) -> ExportTraceServiceRequest {
 async fn r2_the_largest_request_is_taken_and_one_byte_more_is_not() {
     let patience = [
         ("RUVVECTOR_BODY_TIMEOUT", "120s"),
-        ("RUVVECTOR_BODY_IDLE_TIMEOUT", "60s"),
         ("RUVVECTOR_HANDLING_TIMEOUT", "120s"),
         ("RUVVECTOR_INFLIGHT_BYTES", "256MiB"),
     ];
