@@ -49,22 +49,16 @@ impl ReportBuilder {
     /// Adds an item's expansion and returns true; if that would exceed [`EXPANSION_BYTES`], adds nothing and returns
     /// false.
     pub(super) const fn add_expansion(&mut self, bytes: usize) -> bool {
-        let all = self.expansion_bytes.saturating_add(bytes);
-        if all > EXPANSION_BYTES {
-            return false;
-        }
-        self.expansion_bytes = all;
-        true
+        add_within(&mut self.expansion_bytes, bytes, EXPANSION_BYTES)
     }
 
     /// The same for a member that is not a field, up to [`UNKNOWN_EXPANSION_BYTES`].
     pub(super) const fn add_unknown_expansion(&mut self, bytes: usize) -> bool {
-        let all = self.unknown_expansion_bytes.saturating_add(bytes);
-        if all > UNKNOWN_EXPANSION_BYTES {
-            return false;
-        }
-        self.unknown_expansion_bytes = all;
-        true
+        add_within(
+            &mut self.unknown_expansion_bytes,
+            bytes,
+            UNKNOWN_EXPANSION_BYTES,
+        )
     }
 
     /// Counts a member of that name that is not a field. `meant` returns the field that was probably meant; it is
@@ -172,6 +166,15 @@ impl ReportBuilder {
     pub(super) fn finish_partial(self) -> DecodeReport {
         self.report
     }
+}
+
+/// Adds `bytes` and returns true; if the sum would exceed `limit_bytes`, adds nothing and returns false.
+const fn add_within(sum_bytes: &mut usize, bytes: usize, limit_bytes: usize) -> bool {
+    let is_within = sum_bytes.saturating_add(bytes) <= limit_bytes;
+    if is_within {
+        *sum_bytes += bytes;
+    }
+    is_within
 }
 
 /// Quotes a text of the request for an error message; escaped, at most 64 characters.

@@ -65,28 +65,23 @@ pub fn decompress<'a>(
     }
     let malformed = |_: io::Error| DecompressError::Malformed(encoding);
     let mut rest = body;
-    let output = match encoding {
+    let mut decoder: Box<dyn Read + '_> = match encoding {
         ContentEncoding::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(&mut rest).map_err(malformed)?;
             decoder
                 .window_log_max(ZSTD_WINDOW_LOG_MAX)
                 .map_err(malformed)?;
-            read_all(&mut decoder, encoding, body.len(), limit_bytes, reserve)
+            Box::new(decoder)
         }
-        ContentEncoding::Deflate if is_zlib(body) => {
-            let mut decoder = ZlibDecoder::new(&mut rest);
-            read_all(&mut decoder, encoding, body.len(), limit_bytes, reserve)
-        }
-        ContentEncoding::Deflate => {
-            let mut decoder = DeflateDecoder::new(&mut rest);
-            read_all(&mut decoder, encoding, body.len(), limit_bytes, reserve)
-        }
+        ContentEncoding::Deflate if is_zlib(body) => Box::new(ZlibDecoder::new(&mut rest)),
+        ContentEncoding::Deflate => Box::new(DeflateDecoder::new(&mut rest)),
         ContentEncoding::Gzip | ContentEncoding::Identity => {
-            let mut decoder = MultiGzDecoder::new(&mut rest);
-            read_all(&mut decoder, encoding, body.len(), limit_bytes, reserve)
+            Box::new(MultiGzDecoder::new(&mut rest))
         }
-    }?;
+    };
+    let output = read_all(&mut *decoder, encoding, body.len(), limit_bytes, reserve)?;
+    drop(decoder);
     if rest.is_empty() {
         Ok(Cow::Owned(output))
     } else {

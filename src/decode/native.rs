@@ -40,26 +40,25 @@ pub(super) fn batch(
     source: &Source,
     sink: Option<&mut dyn Sink>,
 ) -> Result<DecodeReport, DecodeError> {
-    let mut scanner = JsonReader::of_body(body)?;
-    if scanner.is_at_end() {
-        return Err(scanner.error("the body is empty").of_whole_body());
+    let mut reader = JsonReader::of_body(body)?;
+    if reader.is_at_end() {
+        return Err(reader.error("the body is empty").of_whole_body());
     }
     let mut events = NativeEvents::new(source, sink);
-    if scanner.peek()? == JsonType::Array {
-        scanner.array()?;
-        let mut is_first = true;
-        while scanner.next_element(&mut is_first)? {
-            events.one(&mut scanner, events.tally.items())?;
+    if reader.peek()? == JsonType::Array {
+        reader.array()?;
+        while reader.next_element()? {
+            events.one(&mut reader, events.report.items())?;
         }
     } else {
-        events.one(&mut scanner, 0)?;
+        events.one(&mut reader, 0)?;
     }
-    if !scanner.is_at_end() && scanner.peek() == Ok(JsonType::Object) {
+    if !reader.is_at_end() && reader.peek() == Ok(JsonType::Object) {
         const LINES: &str =
             "another object follows: send one a line as application/x-ndjson, or an array of them";
-        return Err(scanner.error(LINES).into());
+        return Err(reader.error(LINES).into());
     }
-    scanner.end()?;
+    reader.end()?;
     events.finish()
 }
 
@@ -76,22 +75,22 @@ pub(super) fn lines(
     let text = std::str::from_utf8(body).unwrap_or_default();
     let mut events = NativeEvents::new(source, sink);
     for (index, line) in text.lines().enumerate() {
-        let mut scanner = JsonReader::new(line);
-        if scanner.is_at_end() {
+        let mut reader = JsonReader::new(line);
+        if reader.is_at_end() {
             continue;
         }
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
         // The syntax of the whole line is checked first, so that a malformed line is rejected alone and as a whole.
-        let mut ahead = scanner;
+        let mut ahead = reader;
         if let Err(error) = ahead.skip().and_then(|_| ahead.end()) {
             events.room()?;
-            events.tally.reject();
-            events.tally.describe(number, None, || {
+            events.report.reject();
+            events.report.describe(number, None, || {
                 format!("{} at byte {}", error.what, error.at)
             });
             continue;
         }
-        events.one(&mut scanner, number)?;
+        events.one(&mut reader, number)?;
     }
     events.finish()
 }
@@ -99,7 +98,7 @@ pub(super) fn lines(
 /// Decodes the events of a request.
 struct NativeEvents<'a, 's> {
     source: &'a Source,
-    tally: ReportBuilder,
+    report: ReportBuilder,
     sink: Option<&'s mut dyn Sink>,
     /// Memory that is used again for each row.
     metadata: String,
@@ -109,7 +108,7 @@ impl<'a, 's> NativeEvents<'a, 's> {
     fn new(source: &'a Source, sink: Option<&'s mut dyn Sink>) -> Self {
         Self {
             source,
-            tally: ReportBuilder::default(),
+            report: ReportBuilder::default(),
             sink,
             metadata: String::new(),
         }
@@ -117,29 +116,29 @@ impl<'a, 's> NativeEvents<'a, 's> {
 
     fn finish(self) -> Result<DecodeReport, DecodeError> {
         if self.source.partial {
-            Ok(self.tally.finish_partial())
+            Ok(self.report.finish_partial())
         } else {
-            self.tally.finish_unit()
+            self.report.finish_unit()
         }
     }
 
     /// Fails if the request has reached its limit of events.
     fn room(&self) -> Result<(), DecodeError> {
         let limit = self.source.limits.events;
-        if self.tally.items() >= limit {
+        if self.report.items() >= limit {
             return Err(DecodeError::TooManyEvents { limit });
         }
         Ok(())
     }
 
-    /// Accepts or rejects the next value of `scanner`.
-    fn one(&mut self, scanner: &mut JsonReader<'a>, index: u32) -> Result<(), DecodeError> {
+    /// Accepts or rejects the next value of `reader`.
+    fn one(&mut self, reader: &mut JsonReader<'a>, index: u32) -> Result<(), DecodeError> {
         self.room()?;
-        let kind = scanner.peek()?;
+        let kind = reader.peek()?;
         if kind != JsonType::Object {
-            scanner.skip()?;
-            self.tally.reject();
-            self.tally.describe(index, None, || {
+            reader.skip()?;
+            self.report.reject();
+            self.report.describe(index, None, || {
                 let what = "an event is a JSON object";
                 match (kind, self.source.encoding) {
                     (JsonType::Array, Encoding::NdJson) => {
@@ -150,22 +149,22 @@ impl<'a, 's> NativeEvents<'a, 's> {
             });
             return Ok(());
         }
-        let mut envelope = NativeEvent::read(scanner, self.source)?;
-        if envelope.problems.is_empty() && !self.tally.add_expansion(envelope.swell_bytes) {
+        let mut envelope = NativeEvent::read(reader, self.source)?;
+        if envelope.problems.is_empty() && !self.report.add_expansion(envelope.swell_bytes) {
             envelope.problem("metadata", TOO_EXPANDED);
         }
         if !envelope.problems.is_empty() {
-            self.tally.reject();
+            self.report.reject();
             for (field, reason) in envelope.problems {
-                self.tally.describe(index, Some(field), || reason);
+                self.report.describe(index, Some(field), || reason);
             }
             return Ok(());
         }
-        envelope.join_unknown(&self.source.limits, &mut self.tally)?;
+        envelope.join_unknown(&self.source.limits, &mut self.report)?;
         let time = envelope.timestamp_ms;
-        self.tally
+        self.report
             .accept(time.map(|ms| ms.saturating_mul(NANOS_PER_MS)));
-        self.tally.sanitized(&envelope.seen);
+        self.report.sanitized(&envelope.seen);
         if let Some(sink) = &mut self.sink {
             let write = |out: &mut JsonText<'_>| {
                 Normalizer::default()

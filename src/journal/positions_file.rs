@@ -197,7 +197,8 @@ fn released(stream: &StreamState) -> PositionSet {
 }
 
 impl Shared {
-    /// Makes the file durably, so that the first note of this life, which an append waits for, costs one sync and no more.
+    /// Makes the file durably, so that the first note of this life, which an append waits for, costs one sync and no
+    /// more.
     pub(super) fn create_positions_file(&self) {
         let (dir, path) = (&self.settings.dir, path(&self.settings.dir));
         let created = match self.disk.create(&path) {

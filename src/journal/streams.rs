@@ -19,6 +19,7 @@ use crate::position_set::PositionSet;
 /// stored (`stored`), and recycled (in no segment any more). So every position in `stored` is at most `last`, and
 /// `last` is at most `appended`. Of an older stream, nothing more is appended, and positions that an earlier process
 /// read and stored are in `stored` alone. `stored` may have gaps. It keeps the positions of recycled segments.
+#[derive(Default)]
 pub(super) struct StreamState {
     pub(super) id: StreamId,
     pub(super) live: bool,
@@ -61,22 +62,6 @@ pub(super) struct StreamTable {
 }
 
 impl StreamState {
-    pub(super) fn new(id: StreamId, epoch: u64) -> Self {
-        Self {
-            id,
-            live: false,
-            from_copy: false,
-            epoch,
-            segments: Vec::new(),
-            stored: PositionSet::default(),
-            read: PositionSet::default(),
-            last: 0,
-            keeps_note: false,
-            missing: PositionSet::default(),
-            reported: PositionSet::default(),
-        }
-    }
-
     /// Returns the positions that are missing and that the database has neither as rows nor as dead letters.
     pub(super) fn undecided(&self) -> PositionSet {
         self.missing.without(&self.stored)

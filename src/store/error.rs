@@ -1,6 +1,7 @@
 //! The errors of both stores.
 //!
-//! **Invariant:** only [`StoreError::Refused`] blames a row. After every other error the same batch may be written again.
+//! **Invariant:** only [`StoreError::Refused`] blames a row. After every other error the batch is unchanged and is tried
+//! again, or was stored by another collector.
 
 use crate::telemetry::own_traces::SpanError;
 

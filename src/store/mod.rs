@@ -218,8 +218,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         match self {
             Self::Postgres(store) => {
-                let written = store.write_pieces(record, pieces).await;
-                store.with_cause(written).await
+                store
+                    .with_cause(store.write_pieces(record, pieces).await)
+                    .await
             }
             Self::Sqlite(store) => store.write_pieces(record, pieces).await,
         }
@@ -267,14 +268,12 @@ impl Store {
     ) -> Result<MaintenanceReport, StoreError> {
         match self {
             Self::Postgres(store) => {
-                let mut found = store
-                    .with_cause(store.maintain(oldest_held_unix_nano).await)
-                    .await?;
-                for StepFailure { step, error } in std::mem::take(&mut found.failures) {
-                    let error = store.cause_of(error).await;
-                    found.failures.push(StepFailure { step, error });
+                let report = store.maintain(oldest_held_unix_nano).await;
+                let mut report = store.with_cause(report).await?;
+                for failure in &mut report.failures {
+                    store.name_cause(&mut failure.error).await;
                 }
-                Ok(found)
+                Ok(report)
             }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
         }
@@ -388,6 +387,16 @@ pub struct PoolState {
     pub max: u32,
     pub size: u32,
     pub idle: u32,
+}
+
+impl PoolState {
+    fn of<Driver: sqlx::Database>(pool: &sqlx::Pool<Driver>) -> Self {
+        Self {
+            max: pool.options().get_max_connections(),
+            size: pool.size(),
+            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// Locks a mutex whose contents are consistent after every statement, so that a panic elsewhere does no harm.

@@ -32,8 +32,17 @@ impl PlausibleTimes {
         }
     }
 
-    pub(super) const fn contains(self, created_at_us: i64) -> bool {
+    const fn contains(self, created_at_us: i64) -> bool {
         self.earliest_us <= created_at_us && created_at_us <= self.latest_us
+    }
+
+    /// Returns the time if it is plausible, otherwise the present.
+    pub(super) const fn or_now(self, created_at_us: i64) -> i64 {
+        if self.contains(created_at_us) {
+            created_at_us
+        } else {
+            self.now_us
+        }
     }
 
     /// Returns the rows with plausible times of receipt. A row whose time was replaced has a flag for that.

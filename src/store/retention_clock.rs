@@ -77,7 +77,7 @@ pub enum DoubtReason {
 
 impl DoubtReason {
     /// Returns the name that the store keeps.
-    pub(super) const fn name(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
             Self::Differs => "differs",
@@ -86,7 +86,7 @@ impl DoubtReason {
     }
 
     /// Parses such a name. An unknown name, of a later version, is a doubt, too.
-    pub(super) fn of(name: &str) -> Self {
+    fn of(name: &str) -> Self {
         match name {
             "set" => Self::Set,
             "differs" => Self::Differs,
@@ -130,30 +130,6 @@ where
 {
     fn decode(value: Driver::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
         <&str>::decode(value).map(Self::of)
-    }
-}
-
-/// The row in both stores.
-#[derive(sqlx::FromRow)]
-pub(super) struct DoubtRow {
-    reason: Option<String>,
-    waited_us: i64,
-    began_us: i64,
-    granted_us: Option<i64>,
-    granted_before_us: Option<i64>,
-    confirmations: i64,
-}
-
-impl From<DoubtRow> for Doubt {
-    fn from(row: DoubtRow) -> Self {
-        Self {
-            reason: row.reason.as_deref().map(DoubtReason::of),
-            waited_us: row.waited_us,
-            began_us: row.began_us,
-            granted_us: row.granted_us,
-            granted_before_us: row.granted_before_us,
-            confirmations: row.confirmations,
-        }
     }
 }
 
@@ -210,7 +186,7 @@ pub struct RetentionClock {
     /// `Some(true)` = the start is doubted, in each round until the store has kept the doubt; `None` = not judged yet.
     gap: Option<bool>,
     /// The doubt that this process last returned, and the time of that, by [`ClockReading::boot_us`].
-    left: Option<(Doubt, i64)>,
+    last_returned: Option<(Doubt, i64)>,
     /// The reason of the doubt that this process raised.
     raised: Option<DoubtReason>,
 }
@@ -225,7 +201,7 @@ impl RetentionClock {
             base: start,
             newest_journaled_us,
             gap: None,
-            left: None,
+            last_returned: None,
             raised: None,
         }
     }
@@ -256,8 +232,8 @@ impl RetentionClock {
     pub fn judge(&mut self, kept: Option<Doubt>, facts: ClockFacts) -> Judgement {
         let first_use = kept.is_none();
         let mut doubt = kept.unwrap_or_default();
-        if let Some((left, _)) = self.left
-            && left.confirmations != doubt.confirmations
+        if let Some((returned, _)) = self.last_returned
+            && returned.confirmations != doubt.confirmations
         {
             self.base = facts.now;
             self.raised = None;
@@ -287,7 +263,7 @@ impl RetentionClock {
             None => Some(cutoff_us),
             Some(_) => grant(&mut doubt, cutoff_us, facts.oldest_day_end_us),
         };
-        self.left = Some((doubt, facts.now.boot_us));
+        self.last_returned = Some((doubt, facts.now.boot_us));
         Judgement {
             doubt,
             remove_before_us,
@@ -297,12 +273,12 @@ impl RetentionClock {
 
     /// Counts the time in doubt. Several collectors count the same time, so the highest count is right.
     fn count_time(&self, doubt: &mut Doubt, boot_us: i64) {
-        if let Some((left, at_us)) = self.left
+        if let Some((returned, at_us)) = self.last_returned
             && doubt.reason.is_some()
-            && left.reason.is_some()
-            && left.began_us == doubt.began_us
+            && returned.reason.is_some()
+            && returned.began_us == doubt.began_us
         {
-            let counted_us = left.waited_us + (boot_us - at_us).max(0);
+            let counted_us = returned.waited_us + (boot_us - at_us).max(0);
             doubt.waited_us = doubt.waited_us.max(counted_us);
         }
     }

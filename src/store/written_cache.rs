@@ -30,8 +30,13 @@ impl WrittenCache {
         *lock(&self.0) = WrittenCacheState::default();
     }
 
-    /// Returns the resources to write, sorted by id and each once, so that two collectors never deadlock.
-    pub(super) fn missing<'a>(&self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
+    /// Returns the resources to write, sorted by id and each once, so that two collectors never deadlock; `None` if the
+    /// stream's row and all resources are written.
+    pub(super) fn missing<'a>(
+        &self,
+        stream: StreamId,
+        resources: &[&'a Resource],
+    ) -> Option<Vec<&'a Resource>> {
         let state = lock(&self.0);
         let is_missing = |resource: &&'a Resource| {
             let seen = state.resources.get(&resource.id);
@@ -40,11 +45,7 @@ impl WrittenCache {
         let mut missing: Vec<_> = resources.iter().copied().filter(is_missing).collect();
         missing.sort_unstable_by_key(|resource| resource.id);
         missing.dedup_by_key(|resource| resource.id);
-        missing
-    }
-
-    pub(super) fn has_stream(&self, stream: StreamId) -> bool {
-        lock(&self.0).streams.contains(&stream)
+        (!missing.is_empty() || !state.streams.contains(&stream)).then_some(missing)
     }
 
     pub(super) fn add(&self, stream: StreamId, resources: &[&Resource]) {

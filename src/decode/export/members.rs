@@ -16,15 +16,14 @@ impl<'a> Members<'a> {
     /// # Errors
     /// [`SyntaxError`] if the text is not one JSON object.
     pub(super) fn of(object: &'a str) -> Result<Self, SyntaxError> {
-        let mut scanner = JsonReader::new(object);
+        let mut reader = JsonReader::new(object);
         let mut members = Vec::new();
-        scanner.object()?;
-        let mut is_first = true;
-        while let Some(name) = scanner.next_key(&mut is_first)? {
-            let (value, _) = scanner.skip()?;
+        reader.object()?;
+        while let Some(name) = reader.next_key()? {
+            let (value, _) = reader.skip()?;
             members.push((name.written(), value));
         }
-        scanner.end()?;
+        reader.end()?;
         Ok(Self(members))
     }
 

@@ -23,70 +23,68 @@ pub(super) fn member(
 
 /// Writes the next value as the field of that name, or skips the value if there is no such field.
 fn field(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     schema: &MessageSchema,
     name: &str,
     out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
-        return scanner.skip().map(drop);
+        return reader.skip().map(drop);
     };
     json_writer::key(out, name);
     match field.kind {
         // Attributes, under any name.
         FieldType::Message(pair) if field.repeated && std::ptr::eq(pair, &schema::KEY_VALUE) => {
-            value::key_values(scanner, 0, out)
+            value::key_values(reader, 0, out)
         }
         _ if field.repeated => {
             out.push('[');
-            scanner.array()?;
-            let mut is_first = true;
-            while scanner.next_element(&mut is_first)? {
+            reader.array()?;
+            while reader.next_element()? {
                 json_writer::separate(out);
-                one(scanner, field, out)?;
+                one(reader, field, out)?;
             }
             out.push(']');
             Ok(())
         }
-        _ => one(scanner, field, out),
+        _ => one(reader, field, out),
     }
 }
 
 fn one(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     field: &FieldSchema,
     out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     match field.kind {
-        FieldType::Message(schema) if schema.is_value => return value::any_value(scanner, 0, out),
-        FieldType::Message(schema) => return object(scanner, schema, out),
-        FieldType::Double => return value::double(scanner, out),
+        FieldType::Message(schema) if schema.is_value => return value::any_value(reader, 0, out),
+        FieldType::Message(schema) => return object(reader, schema, out),
+        FieldType::Double => return value::double(reader, out),
         // OTLP's JSON has 64-bit integers as strings, even those that are stored as numbers.
         FieldType::Int64 { .. }
         | FieldType::Sfixed64 { .. }
         | FieldType::Fixed64
         | FieldType::Uint64
-            if scanner.peek()? == Json::Number =>
+            if reader.peek()? == Json::Number =>
         {
             out.push('"');
-            out.push_str(scanner.number()?);
+            out.push_str(reader.number()?);
             out.push('"');
         }
-        _ => out.push_str(scanner.skip()?.0),
+        _ => out.push_str(reader.skip()?.0),
     }
     Ok(())
 }
 
 fn object(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     schema: &MessageSchema,
     out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     out.push('{');
-    scanner.object()?;
-    let mut is_first = true;
-    while let Some(name) = scanner.next_key(&mut is_first)? {
-        field(scanner, schema, name.written(), out)?;
+    reader.object()?;
+    while let Some(name) = reader.next_key()? {
+        field(reader, schema, name.written(), out)?;
     }
     out.push('}');
     Ok(())

@@ -15,40 +15,39 @@ pub(super) const LEVELS: u8 = 255;
 /// # Errors
 /// [`SyntaxError`] if the stored JSON is not a value, or is nested too deep.
 pub(super) fn any_value(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     above: u8,
     out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
-    match scanner.peek()? {
-        JsonType::Text => typed(out, "stringValue", scanner.skip()?.0),
-        JsonType::Bool => typed(out, "boolValue", scanner.skip()?.0),
-        JsonType::Number => match scanner.number()? {
+    match reader.peek()? {
+        JsonType::Text => typed(out, "stringValue", reader.skip()?.0),
+        JsonType::Bool => typed(out, "boolValue", reader.skip()?.0),
+        JsonType::Number => match reader.number()? {
             double if double.contains('.') => typed(out, "doubleValue", double),
             int => typed(out, "intValue", &format!("\"{int}\"")),
         },
         JsonType::Null => {
-            scanner.null()?;
+            reader.null()?;
             out.push_str("{}");
         }
         JsonType::Array => {
-            let level = below(scanner, above)?;
+            let level = below(reader, above)?;
             out.push_str("{\"arrayValue\": {\"values\": [");
-            scanner.array()?;
-            let mut is_first = true;
-            while scanner.next_element(&mut is_first)? {
+            reader.array()?;
+            while reader.next_element()? {
                 json_writer::separate(out);
-                any_value(scanner, level, out)?;
+                any_value(reader, level, out)?;
             }
             out.push_str("]}}");
         }
-        JsonType::Object => match tagged(scanner)? {
+        JsonType::Object => match tagged(reader)? {
             Some(("$bytes", bytes)) => typed(out, "bytesValue", bytes),
             Some(("$double", double)) => typed(out, "doubleValue", special(double)),
             Some(_) => out.push_str("{}"),
             None => {
-                let level = below(scanner, above)?;
+                let level = below(reader, above)?;
                 out.push_str("{\"kvlistValue\": {\"values\": ");
-                key_values(scanner, level, out)?;
+                key_values(reader, level, out)?;
                 out.push_str("}}");
             }
         },
@@ -61,21 +60,20 @@ pub(super) fn any_value(
 /// # Errors
 /// [`SyntaxError`] if it is not an object, or a member of it is not a value.
 pub(super) fn key_values(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     above: u8,
     out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     out.push('[');
-    scanner.object()?;
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
+    reader.object()?;
+    while let Some(key) = reader.next_key()? {
         json_writer::separate(out);
         // If the client's key begins with a dollar, it is stored with one more.
         let key = key.written().strip_prefix('$').unwrap_or(key.written());
         out.push_str("{\"key\": \"");
         out.push_str(key);
         out.push_str("\", \"value\": ");
-        any_value(scanner, above, out)?;
+        any_value(reader, above, out)?;
         out.push('}');
     }
     out.push(']');
@@ -87,14 +85,14 @@ pub(super) fn key_values(
 /// # Errors
 /// [`SyntaxError`] if it is neither.
 pub(super) fn double(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
-    out.push_str(match scanner.peek()? {
-        JsonType::Number => scanner.number()?,
-        _ => match tagged(scanner)? {
+    out.push_str(match reader.peek()? {
+        JsonType::Number => reader.number()?,
+        _ => match tagged(reader)? {
             Some(("$double", double)) => special(double),
-            _ => return Err(scanner.error("a double is expected")),
+            _ => return Err(reader.error("a double is expected")),
         },
     });
     Ok(())
@@ -116,26 +114,25 @@ fn special(tag: &str) -> &str {
 }
 
 /// Reads the next value, an object, if it is a tagged value; returns the tag and the JSON under it.
-fn tagged<'a>(scanner: &mut JsonReader<'a>) -> Result<Option<(&'a str, &'a str)>, SyntaxError> {
-    let mut ahead = *scanner;
+fn tagged<'a>(reader: &mut JsonReader<'a>) -> Result<Option<(&'a str, &'a str)>, SyntaxError> {
+    let mut ahead = *reader;
     ahead.object()?;
-    let mut is_first = true;
-    match ahead.next_key(&mut is_first)? {
+    match ahead.next_key()? {
         Some(name) if name.written().starts_with('$') && !name.written().starts_with("$$") => {
             let (value, _) = ahead.skip()?;
-            if ahead.next_key(&mut is_first)?.is_some() {
+            if ahead.next_key()?.is_some() {
                 return Err(ahead.error("the end of a tagged value is expected"));
             }
-            *scanner = ahead;
+            *reader = ahead;
             Ok(Some((name.written(), value)))
         }
         _ => Ok(None),
     }
 }
 
-fn below(scanner: &JsonReader<'_>, above: u8) -> Result<u8, SyntaxError> {
+fn below(reader: &JsonReader<'_>, above: u8) -> Result<u8, SyntaxError> {
     match above.checked_add(1) {
         Some(level) if level < LEVELS => Ok(level),
-        _ => Err(scanner.error("values are nested too deep")),
+        _ => Err(reader.error("values are nested too deep")),
     }
 }

@@ -193,13 +193,9 @@ impl<'a> JsonReader<'a> {
         self.take(b'[', "an array is expected")
     }
 
-    /// Reads the next key of an object, after which its value follows; `None` once the object is closed. `is_first`
-    /// starts as true.
-    pub(in crate::decode) fn next_key(
-        &mut self,
-        is_first: &mut bool,
-    ) -> Result<Option<JsonString<'a>>, SyntaxError> {
-        if self.is_closed(b'}', is_first)? {
+    /// Reads the next key of an object, after which its value follows; `None` once the object is closed.
+    pub(in crate::decode) fn next_key(&mut self) -> Result<Option<JsonString<'a>>, SyntaxError> {
+        if self.is_closed(b'}')? {
             return Ok(None);
         }
         let key = self.text()?;
@@ -207,23 +203,21 @@ impl<'a> JsonReader<'a> {
         Ok(Some(key))
     }
 
-    /// Returns whether another element of an array follows; `is_first` starts as true.
-    pub(in crate::decode) fn next_element(
-        &mut self,
-        is_first: &mut bool,
-    ) -> Result<bool, SyntaxError> {
-        Ok(!self.is_closed(b']', is_first)?)
+    /// Returns whether another element of an array follows.
+    pub(in crate::decode) fn next_element(&mut self) -> Result<bool, SyntaxError> {
+        Ok(!self.is_closed(b']')?)
     }
 
-    fn is_closed(&mut self, close: u8, is_first: &mut bool) -> Result<bool, SyntaxError> {
+    fn is_closed(&mut self, close: u8) -> Result<bool, SyntaxError> {
+        // No value ends with an opening bracket, so one before the reader was just opened, and no comma follows it.
+        let is_first = matches!(self.bytes[..self.at].last(), Some(b'{' | b'['));
         self.skip_space();
-        let was_first = std::mem::replace(is_first, false);
         match self.byte() {
             Some(byte) if byte == close => {
                 self.at += 1;
                 Ok(true)
             }
-            Some(_) if was_first => Ok(false),
+            Some(_) if is_first => Ok(false),
             Some(b',') => {
                 self.at += 1;
                 Ok(false)

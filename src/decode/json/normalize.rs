@@ -27,31 +27,30 @@ struct ObjectMember<'a> {
 }
 
 impl<'a> Normalizer<'a> {
-    /// Appends the next value of `scanner`. The caller has skipped the value before and found that its depth is
+    /// Appends the next value of `reader`. The caller has skipped the value before and found that its depth is
     /// bounded, because this function recurses, and that its numbers are not too long.
     pub(in crate::decode) fn value(
         &mut self,
-        scanner: &mut JsonReader<'a>,
+        reader: &mut JsonReader<'a>,
         out: &mut JsonText<'_>,
     ) -> Result<(), SyntaxError> {
-        match scanner.peek()? {
+        match reader.peek()? {
             JsonType::Object => {
                 let first = self.members.len();
-                self.read_members(scanner)?;
+                self.read_members(reader)?;
                 self.write_members(first, out)
             }
             JsonType::Array => {
-                scanner.array()?;
+                reader.array()?;
                 out.push('[');
-                let mut is_first = true;
-                while scanner.next_element(&mut is_first)? {
+                while reader.next_element()? {
                     json_writer::separate(out);
-                    self.value(scanner, out)?;
+                    self.value(reader, out)?;
                 }
                 out.push(']');
                 Ok(())
             }
-            _ => scalar(scanner.skip()?.0, out),
+            _ => scalar(reader.skip()?.0, out),
         }
     }
 
@@ -72,12 +71,11 @@ impl<'a> Normalizer<'a> {
         self.write_members(0, out)
     }
 
-    fn read_members(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), SyntaxError> {
-        scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+    fn read_members(&mut self, reader: &mut JsonReader<'a>) -> Result<(), SyntaxError> {
+        reader.object()?;
+        while let Some(key) = reader.next_key()? {
             let key = key.decode_without_nul();
-            let (value, _) = scanner.skip()?;
+            let (value, _) = reader.skip()?;
             self.members.push(ObjectMember { key, value });
         }
         Ok(())

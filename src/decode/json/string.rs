@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn escapes_are_undone() {
-        let mut scanner = JsonReader::new(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#);
-        let text = scanner.text().expect("a string");
+        let mut reader = JsonReader::new(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#);
+        let text = reader.text().expect("a string");
         assert_eq!(text.decode(), "a\"\\/\u{8}\u{c}\n\r\t\u{e9}\u{1f600}z");
         assert_eq!(text.oddities(), (false, false));
     }

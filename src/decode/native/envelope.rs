@@ -33,7 +33,7 @@ pub(super) struct NativeEvent<'a> {
 }
 
 impl<'a> NativeEvent<'a> {
-    pub(super) fn read(scanner: &mut JsonReader<'a>, source: &Source) -> Result<Self, SyntaxError> {
+    pub(super) fn read(reader: &mut JsonReader<'a>, source: &Source) -> Result<Self, SyntaxError> {
         let mut envelope = Self {
             texts: [None; FIELDS.len()],
             timestamp_ms: None,
@@ -44,18 +44,17 @@ impl<'a> NativeEvent<'a> {
             given: [0; FIELDS.len() + 2],
             problems: Vec::new(),
         };
-        scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        reader.object()?;
+        while let Some(key) = reader.next_key()? {
             match &*key.decode() {
-                "timestamp" => envelope.read_timestamp(scanner, source)?,
-                "metadata" => envelope.read_metadata(scanner, source)?,
+                "timestamp" => envelope.read_timestamp(reader, source)?,
+                "metadata" => envelope.read_metadata(reader, source)?,
                 name => match FIELDS.iter().position(|field| field.0 == name) {
-                    Some(index) => envelope.read_text(scanner, index, source)?,
-                    None if source.rules().keeps_unknown_members() => {
-                        envelope.unknown.read(key, scanner, &source.limits)?;
+                    Some(index) => envelope.read_text(reader, index, source)?,
+                    None if source.keeps_unknown_members() => {
+                        envelope.unknown.read(key, reader, &source.limits)?;
                     }
-                    None => drop(scanner.skip()?),
+                    None => drop(reader.skip()?),
                 },
             }
         }
@@ -94,11 +93,11 @@ impl<'a> NativeEvent<'a> {
     pub(super) fn join_unknown(
         &mut self,
         limits: &Limits,
-        tally: &mut ReportBuilder,
+        report: &mut ReportBuilder,
     ) -> Result<(), SyntaxError> {
-        self.unknown.fit(self.metadata, limits, tally)?;
+        self.unknown.fit(self.metadata, limits, report)?;
         self.unknown.add_to(&mut self.seen);
-        self.unknown.report(tally);
+        self.unknown.report(report);
         Ok(())
     }
 
@@ -139,31 +138,31 @@ impl<'a> NativeEvent<'a> {
 
     fn read_text(
         &mut self,
-        scanner: &mut JsonReader<'a>,
+        reader: &mut JsonReader<'a>,
         index: usize,
         source: &Source,
     ) -> Result<(), SyntaxError> {
         let (name, limit) = FIELDS[index];
         self.once(index, name);
-        match scanner.peek()? {
+        match reader.peek()? {
             JsonType::Text => {}
             JsonType::Null => {
                 if index < REQUIRED {
                     self.problem(name, "is required, not null");
                 }
-                return scanner.null();
+                return reader.null();
             }
             _ => {
                 self.problem(name, "is not a string");
-                return scanner.skip().map(drop);
+                return reader.skip().map(drop);
             }
         }
-        let text = scanner.text()?;
+        let text = reader.text()?;
         let (has_nul, has_lone_surrogate) = text.oddities();
         let value = text.decode();
         if value.is_empty() {
             self.problem(name, "is empty");
-        } else if has_lone_surrogate && !source.rules().repairs_lone_surrogates() {
+        } else if has_lone_surrogate && !source.repairs_lone_surrogates() {
             self.problem(name, "holds half of a surrogate pair");
         } else if is_longer(&value, limit) {
             self.problem(name, format!("is longer than {limit} characters"));
@@ -176,17 +175,17 @@ impl<'a> NativeEvent<'a> {
 
     fn read_timestamp(
         &mut self,
-        scanner: &mut JsonReader<'a>,
+        reader: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
         self.once(FIELDS.len(), "timestamp");
         let received_ms = source.received_unix_nano / NANOS_PER_MS;
-        let time = match scanner.peek()? {
-            JsonType::Null => return scanner.null(),
-            JsonType::Number => timestamp::from_number(scanner.number()?, received_ms),
-            JsonType::Text => timestamp::from_text(&scanner.text()?.decode(), received_ms),
+        let time = match reader.peek()? {
+            JsonType::Null => return reader.null(),
+            JsonType::Number => timestamp::from_number(reader.number()?, received_ms),
+            JsonType::Text => timestamp::from_text(&reader.text()?.decode(), received_ms),
             JsonType::Object | JsonType::Array | JsonType::Bool => {
-                scanner.skip()?;
+                reader.skip()?;
                 Err("is neither Unix milliseconds nor a time of RFC 3339".to_owned())
             }
         };
@@ -199,12 +198,12 @@ impl<'a> NativeEvent<'a> {
 
     fn read_metadata(
         &mut self,
-        scanner: &mut JsonReader<'a>,
+        reader: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
         self.once(FIELDS.len() + 1, "metadata");
-        let kind = scanner.peek()?;
-        let (text, contents) = scanner.skip()?;
+        let kind = reader.peek()?;
+        let (text, contents) = reader.skip()?;
         let limits = &source.limits;
         match kind {
             JsonType::Null => return Ok(()),
@@ -223,7 +222,7 @@ impl<'a> NativeEvent<'a> {
             let limit = limits.nodes;
             self.problem("metadata", format!("holds more than {limit} values"));
         }
-        if contents.lone_surrogates > 0 && !source.rules().repairs_lone_surrogates() {
+        if contents.lone_surrogates > 0 && !source.repairs_lone_surrogates() {
             self.problem("metadata", "holds half of a surrogate pair");
         }
         if contents.has_long_number {

@@ -50,10 +50,10 @@ impl<'a> UnknownMembers<'a> {
     pub(super) fn read(
         &mut self,
         key: JsonString<'a>,
-        scanner: &mut JsonReader<'a>,
+        reader: &mut JsonReader<'a>,
         limits: &Limits,
     ) -> Result<(), SyntaxError> {
-        let (value, contents) = scanner.skip()?;
+        let (value, contents) = reader.skip()?;
         let (nul, lone_surrogate) = key.oddities();
         let key = key.decode_without_nul();
         let fits = contents.depth + LEVELS_ABOVE <= usize::from(limits.native_depth)
@@ -87,7 +87,7 @@ impl<'a> UnknownMembers<'a> {
         &mut self,
         metadata: Option<(&'a str, usize)>,
         limits: &Limits,
-        tally: &mut ReportBuilder,
+        report: &mut ReportBuilder,
     ) -> Result<(), SyntaxError> {
         if self.members.is_empty() {
             return Ok(());
@@ -100,22 +100,21 @@ impl<'a> UnknownMembers<'a> {
         members.reverse();
         let mut is_in_metadata = vec![false; members.len()];
         let (text, metadata_nodes) = metadata.unwrap_or(("{}", 1));
-        let mut scanner = JsonReader::new(text);
-        scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        let mut reader = JsonReader::new(text);
+        reader.object()?;
+        while let Some(key) = reader.next_key()? {
             let key = key.decode_without_nul();
             if let Ok(at) =
                 members.binary_search_by(|member| json_writer::key_order(&member.key, &key))
             {
                 is_in_metadata[at] = true;
             }
-            scanner.skip()?;
+            reader.skip()?;
         }
         let mut nodes_left = nodes(limits).saturating_sub(metadata_nodes);
         for (member, is_in_metadata) in members.into_iter().zip(is_in_metadata) {
             let fits = !is_in_metadata && member.nodes <= nodes_left;
-            if fits && tally.add_unknown_expansion(member.swell_bytes) {
+            if fits && report.add_unknown_expansion(member.swell_bytes) {
                 nodes_left -= member.nodes;
                 self.members.push(member);
             } else {
@@ -139,15 +138,15 @@ impl<'a> UnknownMembers<'a> {
     }
 
     /// Counts and names the members for the answer.
-    pub(super) fn report(&self, tally: &mut ReportBuilder) {
+    pub(super) fn report(&self, report: &mut ReportBuilder) {
         for member in &self.members {
-            tally.unknown(&member.key, UnknownMemberFate::Kept, meant);
+            report.unknown(&member.key, UnknownMemberFate::Kept, meant);
         }
         for name in &self.out {
-            tally.unknown(name, UnknownMemberFate::LeftOut, meant);
+            report.unknown(name, UnknownMemberFate::LeftOut, meant);
         }
         let named = u32::try_from(self.out.len()).unwrap_or(u32::MAX);
-        tally.count_unknown(UnknownMemberFate::LeftOut, self.out_count - named);
+        report.count_unknown(UnknownMemberFate::LeftOut, self.out_count - named);
     }
 
     /// Returns a hint for the missing required field `name`: the member that was probably meant for it.

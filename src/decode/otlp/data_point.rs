@@ -45,20 +45,26 @@ use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, OtlpItem, TakeRow, column_time, correlation_id, low32, provider, time_member,
+    Hex, ItemContext, OtlpItem, TakeRow, column_time, correlation_id, low32, time_member,
 };
 use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::event::{Event, EventFlags};
+use crate::event::{Event, EventFlags, Signal};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
 
 /// The values of a point: numbers, buckets, quantiles, exemplars.
 pub(in crate::decode) mod values;
 
-/// The fields of points of all kinds, read from a valid message, with the ranges of their lists.
+/// A data point and the metric that it belongs to.
 #[derive(Debug)]
 pub(in crate::decode) struct DataPoint<'m> {
     metric: &'m OtlpMetric<'m>,
+    fields: PointFields<'m>,
+}
+
+/// The fields of points of all kinds, read from a valid message, with the ranges of their lists.
+#[derive(Debug, Default)]
+struct PointFields<'m> {
     /// Unix time in nanoseconds; 0 = not given.
     start: u64,
     /// Unix time in nanoseconds; 0 = not given, for which the point is rejected.
@@ -86,55 +92,117 @@ impl<'m> DataPoint<'m> {
         metric: &'m OtlpMetric<'m>,
         message: &'m [u8],
     ) -> Result<Self, Malformed> {
-        let mut point = Self::new(metric);
+        let mut fields = PointFields::default();
         let mut reader = ProtobufReader::new(message);
         loop {
             let before = reader.rest();
             let Some((number, value)) = reader.field()? else {
-                return Ok(point);
+                return Ok(Self { metric, fields });
             };
             let after = reader.rest();
             match (number, value) {
-                (2, FieldValue::Fixed64(start)) => point.start = start,
-                (3, FieldValue::Fixed64(time)) => point.time = time,
+                (2, FieldValue::Fixed64(start)) => fields.start = start,
+                (3, FieldValue::Fixed64(time)) => fields.time = time,
                 _ => {
-                    if let Some(list) = point.list(number) {
+                    if let Some(list) = fields.list(metric.data, number) {
                         list.extend(number, before, after);
                     } else {
-                        point.set(number, value);
+                        fields.set(metric.data, number, value);
                     }
                 }
             }
         }
     }
 
-    fn new(metric: &'m OtlpMetric<'m>) -> Self {
-        Self {
-            metric,
-            start: 0,
-            time: 0,
-            flags: 0,
-            attributes: RepeatedField::default(),
-            exemplars: RepeatedField::default(),
-            value: None,
-            count: 0,
-            sum: None,
-            min: None,
-            max: None,
-            bucket_counts: RepeatedField::default(),
-            explicit_bounds: RepeatedField::default(),
-            scale: 0,
-            zero_count: 0,
-            zero_threshold: 0.0,
-            positive: RepeatedField::default(),
-            negative: RepeatedField::default(),
-            quantile_values: RepeatedField::default(),
+    /// Writes the members in JSONB's order of keys.
+    fn write_metadata(
+        &self,
+        shared: &MetricFields,
+        attributes: &KeyValues<'_>,
+        style: &ValueStyle,
+        out: &mut JsonText<'_>,
+    ) {
+        let (metric, fields) = (self.metric, &self.fields);
+        out.push('{');
+        for (name, value) in [
+            ("max", fields.max),
+            ("min", fields.min),
+            ("sum", fields.sum),
+        ] {
+            if let Some(value) = value {
+                json_writer::key(out, name);
+                json_writer::double(out, value);
+            }
         }
+        metric.write_part(MetricPart::NameAndUnit, shared, style, out);
+        if let Some(value @ PointNumber::Integer(_)) = fields.value {
+            value.write(out);
+        }
+        json_writer::number_member(out, "count", fields.count);
+        json_writer::number_member(out, "flags", fields.flags.into());
+        json_writer::integer_member(out, "scale", fields.scale);
+        if let Some(value @ PointNumber::Double(_)) = fields.value {
+            value.write(out);
+        }
+        metric.write_part(MetricPart::Metadata, shared, style, out);
+        buckets_member(out, "negative", fields.negative);
+        buckets_member(out, "positive", fields.positive);
+        json_writer::array_member(
+            out,
+            "exemplars",
+            fields.exemplars.messages(),
+            |out, exemplar| {
+                write_exemplar(out, exemplar, style);
+            },
+        );
+        json_writer::number_member(out, "zeroCount", fields.zero_count);
+        any_value::object_member(out, "attributes", attributes, style);
+        metric.write_part(MetricPart::Description, shared, style, out);
+        json_writer::array_member(
+            out,
+            "bucketCounts",
+            fields.bucket_counts.fixed64s(),
+            json_writer::display,
+        );
+        if column_time(fields.time).is_none() {
+            time_member(out, "timeUnixNano", fields.time);
+        }
+        json_writer::double_member(out, "zeroThreshold", fields.zero_threshold);
+        let bounds = fields.explicit_bounds.fixed64s().map(f64::from_bits);
+        json_writer::array_member(out, "explicitBounds", bounds, json_writer::double);
+        let quantiles = fields.quantile_values.messages();
+        json_writer::array_member(out, "quantileValues", quantiles, write_quantile);
+        time_member(out, "startTimeUnixNano", fields.start);
+        metric.write_part(MetricPart::Temporality, shared, style, out);
+        out.push('}');
     }
 
+    /// The id of the series.
+    fn series(&self, shared: &MetricFields, scratch: &mut String) -> Hex<32> {
+        let whole = ValueStyle {
+            order: |a, b| a.cmp(b),
+            attributes: 0,
+            value_bytes: 0,
+        };
+        let mut series = shared.series.clone();
+        hash_json(&mut series, scratch, |out| {
+            any_value::object(out, &self.pairs(&whole), &whole);
+            out.push(']');
+        });
+        let digest = series.finalize();
+        Hex::of(&digest[..16])
+    }
+
+    fn pairs(&self, style: &ValueStyle) -> KeyValues<'m> {
+        let RepeatedField { number, range } = self.fields.attributes;
+        any_value::pairs(range.bytes(), number, style.attributes, style)
+    }
+}
+
+impl<'m> PointFields<'m> {
     /// Returns the list that a field belongs to.
-    const fn list(&mut self, number: u32) -> Option<&mut RepeatedField<'m>> {
-        Some(match (self.metric.data, number) {
+    const fn list(&mut self, data: MetricData, number: u32) -> Option<&mut RepeatedField<'m>> {
+        Some(match (data, number) {
             (MetricData::Gauge | MetricData::Sum | MetricData::Summary, 7)
             | (MetricData::Histogram, 9)
             | (MetricData::ExponentialHistogram, 1) => &mut self.attributes,
@@ -151,9 +219,9 @@ impl<'m> DataPoint<'m> {
     }
 
     /// Sets a single field, which validation has found to have its own wire type.
-    fn set(&mut self, number: u32, value: FieldValue<'m>) {
+    fn set(&mut self, data: MetricData, number: u32, value: FieldValue<'m>) {
         use MetricData::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
-        match (self.metric.data, number, value) {
+        match (data, number, value) {
             (Gauge | Sum | Summary, 8, FieldValue::Varint(flags))
             | (Histogram | ExponentialHistogram, 10, FieldValue::Varint(flags)) => {
                 self.flags = low32(flags);
@@ -188,98 +256,15 @@ impl<'m> DataPoint<'m> {
             _ => {}
         }
     }
-
-    /// Writes the members in JSONB's order of keys.
-    fn write_metadata(
-        &self,
-        shared: &MetricFields,
-        attributes: &KeyValues<'_>,
-        style: &ValueStyle,
-        out: &mut JsonText<'_>,
-    ) {
-        out.push('{');
-        for (name, value) in [("max", self.max), ("min", self.min), ("sum", self.sum)] {
-            if let Some(value) = value {
-                json_writer::key(out, name);
-                json_writer::double(out, value);
-            }
-        }
-        self.metric
-            .write_part(MetricPart::NameAndUnit, shared, style, out);
-        if let Some(value @ PointNumber::Integer(_)) = self.value {
-            value.write(out);
-        }
-        json_writer::number_member(out, "count", self.count);
-        json_writer::number_member(out, "flags", self.flags.into());
-        json_writer::integer_member(out, "scale", self.scale);
-        if let Some(value @ PointNumber::Double(_)) = self.value {
-            value.write(out);
-        }
-        self.metric
-            .write_part(MetricPart::Metadata, shared, style, out);
-        buckets_member(out, "negative", self.negative);
-        buckets_member(out, "positive", self.positive);
-        json_writer::array_member(
-            out,
-            "exemplars",
-            self.exemplars.messages(),
-            |out, exemplar| {
-                write_exemplar(out, exemplar, style);
-            },
-        );
-        json_writer::number_member(out, "zeroCount", self.zero_count);
-        any_value::object_member(out, "attributes", attributes, style);
-        self.metric
-            .write_part(MetricPart::Description, shared, style, out);
-        json_writer::array_member(
-            out,
-            "bucketCounts",
-            self.bucket_counts.fixed64s(),
-            json_writer::display,
-        );
-        if column_time(self.time).is_none() {
-            time_member(out, "timeUnixNano", self.time);
-        }
-        json_writer::double_member(out, "zeroThreshold", self.zero_threshold);
-        let bounds = self.explicit_bounds.fixed64s().map(f64::from_bits);
-        json_writer::array_member(out, "explicitBounds", bounds, json_writer::double);
-        let quantiles = self.quantile_values.messages();
-        json_writer::array_member(out, "quantileValues", quantiles, write_quantile);
-        time_member(out, "startTimeUnixNano", self.start);
-        self.metric
-            .write_part(MetricPart::Temporality, shared, style, out);
-        out.push('}');
-    }
-
-    /// The id of the series.
-    fn series(&self, shared: &MetricFields, scratch: &mut String) -> Hex<32> {
-        let whole = ValueStyle {
-            order: |a, b| a.cmp(b),
-            attributes: 0,
-            value_bytes: 0,
-        };
-        let mut series = shared.series.clone();
-        hash_json(&mut series, scratch, |out| {
-            any_value::object(out, &self.pairs(&whole), &whole);
-            out.push(']');
-        });
-        let digest = series.finalize();
-        Hex::of(&digest[..16])
-    }
-
-    fn pairs(&self, style: &ValueStyle) -> KeyValues<'m> {
-        let RepeatedField { number, stretch } = self.attributes;
-        any_value::pairs(stretch.bytes(), number, style.attributes, style)
-    }
 }
 
 impl OtlpItem for DataPoint<'_> {
     fn fault(&self) -> Option<(&'static str, &'static str)> {
-        (self.time == 0).then_some(("timeUnixNano", "a data point has a time"))
+        (self.fields.time == 0).then_some(("timeUnixNano", "a data point has a time"))
     }
 
     fn time(&self) -> u64 {
-        self.time
+        self.fields.time
     }
 
     /// Returns an empty text, because the name is the metric's.
@@ -288,7 +273,10 @@ impl OtlpItem for DataPoint<'_> {
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (self.attributes.stretch.bytes(), self.attributes.number)
+        (
+            self.fields.attributes.range.bytes(),
+            self.fields.attributes.number,
+        )
     }
 
     fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>) {
@@ -317,21 +305,12 @@ impl OtlpItem for DataPoint<'_> {
         };
         let row = Event {
             correlation_id,
-            integration: Cow::Borrowed(&place.origin.integration),
-            provider: provider(&attributes, place.origin),
-            event_type: Cow::Borrowed("metric"),
-            timestamp_ms: place.timestamp_ms,
-            metadata: Cow::Borrowed(""),
-            trace_id: None,
-            span_id: None,
-            parent_span_id: None,
             name: Some(Cow::Borrowed(&shared.name)),
-            time_unix_nano: column_time(self.time),
-            duration_ns: None,
+            time_unix_nano: column_time(self.fields.time),
             kind: Some(self.metric.data as i32),
             status: Some(Cow::Borrowed(self.metric.data.name())),
-            resource_id: Some(place.origin.id),
             flags,
+            ..place.event(Signal::Metric, &attributes)
         };
         take(row, &write);
     }

@@ -13,8 +13,7 @@ use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::otlp::validate::Invalid;
 use crate::decode::protobuf::Malformed;
-use crate::decode::rules::Rules;
-use crate::event::{Event, EventFlags, Position, Source};
+use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
 const CORRELATION_ID_CHARACTERS: usize = 255;
@@ -85,7 +84,30 @@ pub(in crate::decode) struct ItemContext<'a> {
     /// Flags that are set before the item is mapped to a row.
     pub(in crate::decode) flags: EventFlags,
     pub(in crate::decode) style: ValueStyle,
-    pub(in crate::decode) rules: Rules,
+    pub(in crate::decode) source: &'a Source,
+}
+
+impl ItemContext<'_> {
+    /// Returns a row with the columns that all kinds of items fill alike. The provider is the one that the item's
+    /// attributes name, cut to the column, otherwise its resource's.
+    pub(in crate::decode) fn event<'e>(
+        &'e self,
+        signal: Signal,
+        attributes: &KeyValues<'e>,
+    ) -> Event<'e> {
+        let provider = first_named(attributes, &PROVIDER_KEYS)
+            .map(|provider| text::cut_to(provider, PROVIDER_CHARACTERS));
+        Event {
+            integration: Cow::Borrowed(&self.origin.integration),
+            provider: provider.or(self.origin.provider.as_deref().map(Cow::Borrowed)),
+            event_type: Cow::Borrowed(signal.as_str()),
+            timestamp_ms: self.timestamp_ms,
+            metadata: Cow::Borrowed(""),
+            resource_id: Some(self.origin.id),
+            flags: self.flags,
+            ..Event::EMPTY
+        }
+    }
 }
 
 /// Returns whether the receive time replaces an item's time, because that is absent, more than 24 h after receipt, or
@@ -93,8 +115,7 @@ pub(in crate::decode) struct ItemContext<'a> {
 pub(in crate::decode) fn is_time_replaced(time: u64, source: &Source) -> bool {
     let received = u64::try_from(source.received_unix_nano).unwrap_or(0);
     let latest = received.saturating_add(DAY_NANOS);
-    let is_in_nanos =
-        !source.rules().replaces_times_in_other_units() || !is_in_another_unit(time, latest);
+    let is_in_nanos = !source.replaces_times_in_other_units() || !is_in_another_unit(time, latest);
     time == 0 || time > latest || !is_in_nanos
 }
 
@@ -137,16 +158,6 @@ const PROVIDER_KEYS: [&str; 7] = [
 pub(in crate::decode) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
     first_named(attributes, &CORRELATION_ID_KEYS)
         .map(|id| text::cut_to(id, CORRELATION_ID_CHARACTERS))
-}
-
-/// Returns the provider that an item's attributes name, cut to the column, otherwise its resource's.
-pub(in crate::decode) fn provider<'a>(
-    attributes: &KeyValues<'a>,
-    origin: &'a StoredResource,
-) -> Option<Cow<'a, str>> {
-    first_named(attributes, &PROVIDER_KEYS)
-        .map(|provider| text::cut_to(provider, PROVIDER_CHARACTERS))
-        .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 
 /// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of the

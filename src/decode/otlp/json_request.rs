@@ -12,7 +12,7 @@ use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::otlp::item::ItemKind;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
-use crate::decode::otlp::resource_scope::EncodedPart;
+use crate::decode::otlp::resource_scope::{EncodedPart, SentPart};
 use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::{self, MessageSchema, is_named, is_snake_case};
 use crate::event::Source;
@@ -96,9 +96,9 @@ pub(in crate::decode) fn walk_items<'a, 's>(
     rows: &mut RowBuilder<'a, 's>,
     take: impl FnMut(&mut JsonReader<'a>, &mut RowBuilder<'a, 's>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
-    let mut scanner = JsonReader::of_any_body(body);
-    if scanner.is_at_end() {
-        let empty = scanner.error("the body is empty; {} is a request without items");
+    let mut reader = JsonReader::of_any_body(body);
+    if reader.is_at_end() {
+        let empty = reader.error("the body is empty; {} is a request without items");
         return Err(empty.of_whole_body());
     }
     let mut walk = RequestWalk {
@@ -107,8 +107,8 @@ pub(in crate::decode) fn walk_items<'a, 's>(
         rows,
         take,
     };
-    walk.request(&mut scanner)?;
-    Ok(scanner.end()?)
+    walk.request(&mut reader)?;
+    Ok(reader.end()?)
 }
 
 /// The walk through one request.
@@ -128,32 +128,31 @@ where
     ///
     /// Another signal's list instead of this signal's is an error: if it were ignored, all its items would be lost
     /// silently.
-    fn request(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), DecodeError> {
+    fn request(&mut self, reader: &mut JsonReader<'a>) -> Result<(), DecodeError> {
         let name = self.lists.resources;
-        scanner.object()?;
+        reader.object()?;
         let (mut is_given, mut waiting, mut foreign) = (false, None, None);
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        while let Some(key) = reader.next_key()? {
             let key = key.decode();
-            let kind = scanner.peek()?;
-            let here = *scanner;
+            let kind = reader.peek()?;
+            let here = *reader;
             if kind == JsonType::Null && is_named(&key, name) {
-                scanner.null()?;
+                reader.null()?;
             } else if key == name {
                 if std::mem::replace(&mut is_given, true) {
-                    *scanner = self.reject_list(here, &given_twice(here, name))?;
+                    *reader = self.reject_list(here, &given_twice(here, name))?;
                 } else {
-                    *scanner = self.resources(here)?;
+                    *reader = self.resources(here)?;
                 }
             } else if is_snake_case(&key, name) && !self.source.limits.strict_json {
                 if waiting.is_some() {
-                    *scanner = self.reject_list(here, &given_twice(here, name))?;
+                    *reader = self.reject_list(here, &given_twice(here, name))?;
                 } else {
-                    scanner.skip()?;
+                    reader.skip()?;
                     waiting = Some(here);
                 }
             } else {
-                scanner.skip()?;
+                reader.skip()?;
                 let elsewhere = ELSEWHERE
                     .iter()
                     .find(|(other, _)| *other != name && is_named(&key, other));
@@ -201,17 +200,17 @@ where
         let start = *at;
         let [current, libraries] = self.lists.scopes;
         let names = ["resource", SCHEMA_URL, current, libraries];
-        let (around, [_, _, scopes, libraries]) = match self.around(at, names, &schema::RESOURCE) {
+        let (part, [_, _, scopes, libraries]) = match self.around(at, names, &schema::RESOURCE) {
             Ok(read) => read,
             Err(fault) => {
                 *at = self.reject_list(start, &fault)?;
                 return Ok(());
             }
         };
-        let resource = EncodedPart::resource(around.message, around.schema_url, self.source)?;
-        self.rows.resource(resource.repaired(around.repaired));
+        self.rows
+            .resource(EncodedPart::resource(part, self.source)?);
 
-        let maps_libraries = self.source.rules().maps_instrumentation_libraries();
+        let maps_libraries = self.source.maps_instrumentation_libraries();
         let libraries = libraries.filter(|_| maps_libraries && !scopes.is_some_and(has_elements));
         let (list, name) = match (libraries, scopes) {
             (Some(list), _) => (list, "instrumentationLibrary"),
@@ -229,15 +228,14 @@ where
             return Ok(());
         };
         let names = [name, SCHEMA_URL, items[0]];
-        let (around, [_, _, list]) = match self.around(at, names, &schema::SCOPE) {
+        let (part, [_, _, list]) = match self.around(at, names, &schema::SCOPE) {
             Ok(read) => read,
             Err(fault) => {
                 *at = reject(start, &fault, self.lists.below_scope, self.rows)?;
                 return Ok(());
             }
         };
-        let scope = EncodedPart::scope(around.message, around.schema_url, self.source)?;
-        self.rows.scope(scope.repaired(around.repaired));
+        self.rows.scope(EncodedPart::scope(part, self.source)?);
         let Some(list) = list else {
             return Ok(());
         };
@@ -253,10 +251,10 @@ where
         at: &mut JsonReader<'a>,
         names: [&'static str; N],
         schema: &'static MessageSchema,
-    ) -> Result<(ItemsInList<'a>, [Option<JsonReader<'a>>; N]), Unmapped> {
+    ) -> Result<(SentPart<'a>, [Option<JsonReader<'a>>; N]), Unmapped> {
         let found = members(at, names, self.source, |name| self.rows.unknown(name))?;
-        let around = origin(names[0], found[0], found[1], schema, self.source)?;
-        Ok((around, found))
+        let part = sent_part(names[0], found[0], found[1], schema, self.source)?;
+        Ok((part, found))
     }
 
     /// Passes each element of the list `name` to `take`; `below` has the levels in its elements.
@@ -305,8 +303,7 @@ fn count_items(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, Sy
     match (kind, levels) {
         (JsonType::Object, [names, below @ ..]) => {
             value.object()?;
-            let mut is_first = true;
-            while let Some(key) = value.next_key(&mut is_first)? {
+            while let Some(key) = value.next_key()? {
                 let key = key.decode();
                 if names.iter().any(|name| is_named(&key, name)) {
                     items = items.saturating_add(count_in_list(value, below)?);
@@ -330,8 +327,7 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, 
     }
     let mut items = 0u32;
     value.array()?;
-    let mut is_first = true;
-    while value.next_element(&mut is_first)? {
+    while value.next_element()? {
         items = items.saturating_add(count_items(value, levels)?);
     }
     Ok(items)
@@ -343,24 +339,23 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, 
 /// # Errors
 /// [`Unmapped`] if the value is neither, or has a member twice.
 pub(in crate::decode) fn members<'a, const N: usize>(
-    scanner: &mut JsonReader<'a>,
+    reader: &mut JsonReader<'a>,
     names: [&'static str; N],
     source: &Source,
     mut unknown: impl FnMut(&str),
 ) -> Result<[Option<JsonReader<'a>>; N], Unmapped> {
     let mut found = [None; N];
     let mut is_camel = [false; N];
-    if scanner.peek()? == JsonType::Null {
-        scanner.null()?;
+    if reader.peek()? == JsonType::Null {
+        reader.null()?;
         return Ok(found);
     }
-    scanner.object()?;
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
+    reader.object()?;
+    while let Some(key) = reader.next_key()? {
         let key = key.decode();
-        let kind = scanner.peek()?;
-        let here = *scanner;
-        scanner.skip()?;
+        let kind = reader.peek()?;
+        let here = *reader;
+        reader.skip()?;
         let is_snake = |name: &&str| !source.limits.strict_json && is_snake_case(&key, name);
         let index = names.iter().position(|name| key == *name);
         let index = index.or_else(|| names.iter().position(is_snake));
@@ -382,49 +377,41 @@ pub(in crate::decode) fn members<'a, const N: usize>(
 
 /// Passes each element of an array to `take`.
 pub(in crate::decode) fn each<'a>(
-    scanner: &mut JsonReader<'a>,
+    reader: &mut JsonReader<'a>,
     mut take: impl FnMut(&mut JsonReader<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
-    scanner.array()?;
-    let mut is_first = true;
-    while scanner.next_element(&mut is_first)? {
-        take(scanner)?;
+    reader.array()?;
+    while reader.next_element()? {
+        take(reader)?;
     }
     Ok(())
 }
 
 fn has_elements(mut list: JsonReader<'_>) -> bool {
-    list.array().is_ok() && list.next_element(&mut true) == Ok(true)
+    list.array().is_ok() && list.next_element() == Ok(true)
 }
 
-/// A resource or a scope as protobuf, with its schema URL.
-struct ItemsInList<'a> {
-    message: Cow<'a, [u8]>,
-    schema_url: Cow<'a, [u8]>,
-    /// Number of texts that were repaired in its JSON.
-    repaired: u32,
-}
-
-fn origin<'a>(
+/// Converts a resource or a scope, whose member is `name`, and the schema URL beside it.
+fn sent_part<'a>(
     name: &'static str,
-    object: Option<JsonReader<'_>>,
+    part: Option<JsonReader<'_>>,
     schema_url: Option<JsonReader<'_>>,
     schema: &'static MessageSchema,
     source: &Source,
-) -> Result<ItemsInList<'a>, Unmapped> {
+) -> Result<SentPart<'a>, Unmapped> {
     let (mut message, mut url) = (Vec::new(), Vec::new());
     let mut repaired = 0;
-    if let Some(mut scanner) = object {
-        repaired = json_to_protobuf::message(&mut scanner, schema, source, &mut message)
+    if let Some(mut reader) = part {
+        repaired = json_to_protobuf::message(&mut reader, schema, source, &mut message)
             .map_err(|fault| fault.within(name))?;
     }
-    if let Some(mut scanner) = schema_url {
-        repaired += json_to_protobuf::text(&mut scanner, source, &mut url)
+    if let Some(mut reader) = schema_url {
+        repaired += json_to_protobuf::text(&mut reader, source, &mut url)
             .map_err(|fault| fault.within(SCHEMA_URL))?;
     }
-    Ok(ItemsInList {
+    Ok(SentPart {
         message: Cow::Owned(message),
         schema_url: Cow::Owned(url),
-        repaired,
+        repaired_texts: repaired,
     })
 }

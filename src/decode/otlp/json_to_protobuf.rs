@@ -16,8 +16,7 @@ use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError
 use crate::decode::json::string::JsonString;
 use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 use crate::decode::protobuf::put_varint as varint;
-use crate::decode::rules::Rules;
-use crate::event::{Limits, Source};
+use crate::event::Source;
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use spelling::{NamesSeen, WrittenField};
 
@@ -87,56 +86,55 @@ impl std::fmt::Display for Unmapped {
     }
 }
 
-/// Appends the next value of `scanner`, an object or `null`, as a protobuf message; returns the number of repaired
+/// Appends the next value of `reader`, an object or `null`, as a protobuf message; returns the number of repaired
 /// texts.
 ///
 /// # Errors
 /// [`Unmapped`] if a value is not of its field's type.
 pub(in crate::decode) fn message(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     schema: &'static MessageSchema,
     source: &Source,
     out: &mut Vec<u8>,
 ) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
-    nested(scanner, schema, &mut bounds, 0, out)?;
+    nested(reader, schema, &mut bounds, 0, out)?;
     Ok(bounds.repaired)
 }
 
-/// Appends the next value of `scanner`, which is not `null`, as one field of a message; a list as all of its elements.
+/// Appends the next value of `reader`, which is not `null`, as one field of a message; a list as all of its elements.
 /// Returns the number of repaired texts.
 ///
 /// # Errors
 /// [`Unmapped`] if the value is not of the field's type.
 pub(in crate::decode) fn member(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     field: &FieldSchema,
     source: &Source,
     out: &mut Vec<u8>,
 ) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
-    values(scanner, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
+    values(reader, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
     Ok(bounds.repaired)
 }
 
-/// Appends the next value of `scanner`, a string; returns the number of repaired texts, 0 or 1.
+/// Appends the next value of `reader`, a string; returns the number of repaired texts, 0 or 1.
 ///
 /// # Errors
 /// [`Unmapped`] if it is not a string.
 pub(in crate::decode) fn text(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     source: &Source,
     out: &mut Vec<u8>,
 ) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
-    bounds.append(scanner.text()?, out);
+    bounds.append(reader.text()?, out);
     Ok(bounds.repaired)
 }
 
 /// The limits of one message's output, and the number of texts repaired in it.
 struct TextLimits<'a> {
-    limits: &'a Limits,
-    rules: Rules,
+    source: &'a Source,
     repaired: u32,
     /// Number of elements of lists of numbers that may still be written. Two characters of such a list become up to
     /// nine bytes, so the output has no more elements than validation needs to reject the item.
@@ -145,12 +143,10 @@ struct TextLimits<'a> {
 
 impl<'a> TextLimits<'a> {
     fn of(source: &'a Source) -> Self {
-        let limits = &source.limits;
         Self {
-            limits,
-            rules: source.rules(),
+            source,
             repaired: 0,
-            numbers_left: limits.nodes.saturating_add(1),
+            numbers_left: source.limits.nodes.saturating_add(1),
         }
     }
 }
@@ -158,7 +154,7 @@ impl<'a> TextLimits<'a> {
 impl TextLimits<'_> {
     /// Appends a text, repaired by the rules.
     fn append(&mut self, text: JsonString<'_>, out: &mut Vec<u8>) {
-        if self.rules.replaces_half_surrogates() {
+        if self.source.replaces_half_surrogates() {
             self.repaired += u32::from(text.decode_repaired(out));
         } else {
             text.decode_bytes(out);
@@ -167,39 +163,39 @@ impl TextLimits<'_> {
 }
 
 fn nested(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     schema: &'static MessageSchema,
     bounds: &mut TextLimits<'_>,
     level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), Unmapped> {
-    if scanner.peek()? == Json::Null {
-        return Ok(scanner.null()?);
+    if reader.peek()? == Json::Null {
+        return Ok(reader.null()?);
     }
     let level = level + u16::from(schema.is_value);
-    if level > bounds.limits.depth.into() {
+    if level > bounds.source.limits.depth.into() {
         // The value becomes an empty one, which is already a level too deep.
-        scanner.skip()?;
+        reader.skip()?;
         return Ok(());
     }
     let mut names = NamesSeen::default();
-    scanner.object()?;
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
-        let Some((field, spelling)) = schema.named(&key.decode(), bounds.limits.strict_json) else {
-            scanner.skip()?;
+    reader.object()?;
+    while let Some(key) = reader.next_key()? {
+        let Some((field, spelling)) = schema.named(&key.decode(), bounds.source.limits.strict_json)
+        else {
+            reader.skip()?;
             continue;
         };
-        if scanner.peek()? == Json::Null {
-            scanner.null()?;
+        if reader.peek()? == Json::Null {
+            reader.null()?;
             continue;
         }
         if !names.counts(field, spelling, bounds, out) {
-            scanner.skip()?;
+            reader.skip()?;
             continue;
         }
         let (start, numbers_left) = (out.len(), bounds.numbers_left);
-        values(scanner, field, bounds, level, out).map_err(|fault| fault.within(field.name))?;
+        values(reader, field, bounds, level, out).map_err(|fault| fault.within(field.name))?;
         let written = WrittenField {
             number: field.number,
             range: start..out.len(),
@@ -211,30 +207,29 @@ fn nested(
 }
 
 fn values(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     field: &FieldSchema,
     bounds: &mut TextLimits<'_>,
     level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), Unmapped> {
     if !field.repeated {
-        return value(scanner, field, bounds, level, out);
+        return value(reader, field, bounds, level, out);
     }
     let is_numbers = matches!(
         field.kind,
         FieldType::Double | FieldType::Fixed64 | FieldType::Uint64
     );
-    scanner.array()?;
-    let mut is_first = true;
-    while scanner.next_element(&mut is_first)? {
+    reader.array()?;
+    while reader.next_element()? {
         if is_numbers {
             let Some(left) = bounds.numbers_left.checked_sub(1) else {
-                scanner.skip()?;
+                reader.skip()?;
                 continue;
             };
             bounds.numbers_left = left;
         }
-        value(scanner, field, bounds, level, out)?;
+        value(reader, field, bounds, level, out)?;
     }
     Ok(())
 }
@@ -245,7 +240,7 @@ const LENGTH_DELIMITED: u32 = 2;
 const FIXED32: u32 = 5;
 
 fn value(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     field: &FieldSchema,
     bounds: &mut TextLimits<'_>,
     level: u16,
@@ -255,10 +250,10 @@ fn value(
     match field.kind {
         FieldType::Message(schema) => {
             tag(out, number, LENGTH_DELIMITED);
-            length_delimited(out, |out| nested(scanner, schema, bounds, level, out))?;
+            length_delimited(out, |out| nested(reader, schema, bounds, level, out))?;
         }
         FieldType::Text => {
-            let text = scanner.text()?;
+            let text = reader.text()?;
             tag(out, number, LENGTH_DELIMITED);
             length_delimited(out, |out| {
                 bounds.append(text, out);
@@ -266,17 +261,17 @@ fn value(
             })?;
         }
         FieldType::Id => {
-            let id = hex(scanner.text()?);
+            let id = hex(reader.text()?);
             tag(out, number, LENGTH_DELIMITED);
             varint(out, id.len() as u64);
             out.extend_from_slice(&id);
         }
         FieldType::Bytes => {
-            let not_base64 = scanner.error("a string of base64 is expected");
-            if scanner.peek()? != Json::Text {
+            let not_base64 = reader.error("a string of base64 is expected");
+            if reader.peek()? != Json::Text {
                 return Err(not_base64.into());
             }
-            let standard = scanner.text()?.decode().replace('-', "+").replace('_', "/");
+            let standard = reader.text()?.decode().replace('-', "+").replace('_', "/");
             tag(out, number, LENGTH_DELIMITED);
             length_delimited(out, |out| {
                 let decoded = BASE64.decode_vec(standard, out);
@@ -284,78 +279,48 @@ fn value(
             })?;
         }
         FieldType::Bool => {
-            if scanner.peek()? != Json::Bool {
+            if reader.peek()? != Json::Bool {
                 let what = "true or false is expected, without quotes";
-                return Err(scanner.error(what).into());
+                return Err(reader.error(what).into());
             }
-            let value = scanner.bool()?;
-            tag(out, number, VARINT);
-            varint(out, value.into());
+            varint_field(out, number, reader.bool()?.into());
         }
-        FieldType::Int64 { double } => match integer_or_double(scanner)? {
-            JsonNumber::Integer(value) => {
-                tag(out, number, VARINT);
-                varint(out, value.cast_unsigned());
-            }
-            JsonNumber::Double(value) => {
-                tag(out, double, FIXED64);
-                out.extend_from_slice(&value.to_le_bytes());
-            }
+        FieldType::Int64 { double } => match integer_or_double(reader)? {
+            JsonNumber::Integer(value) => varint_field(out, number, value.cast_unsigned()),
+            JsonNumber::Double(value) => fixed64_field(out, double, value.to_bits()),
         },
-        FieldType::Sfixed64 { double } => {
-            let (number, bytes) = match integer_or_double(scanner)? {
-                JsonNumber::Integer(value) => (number, value.to_le_bytes()),
-                JsonNumber::Double(value) => (double, value.to_le_bytes()),
-            };
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&bytes);
-        }
-        FieldType::Double => {
-            let value = double(scanner)?;
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
+        FieldType::Sfixed64 { double } => match integer_or_double(reader)? {
+            JsonNumber::Integer(value) => fixed64_field(out, number, value.cast_unsigned()),
+            JsonNumber::Double(value) => fixed64_field(out, double, value.to_bits()),
+        },
+        FieldType::Double => fixed64_field(out, number, double(reader)?.to_bits()),
         FieldType::Enum(names) => {
-            let value = enumeration(scanner, names)?;
-            tag(out, number, VARINT);
-            varint(out, i64::from(value).cast_unsigned());
+            let value = enumeration(reader, names)?;
+            varint_field(out, number, i64::from(value).cast_unsigned());
         }
-        FieldType::Uint32 => {
-            let value: u32 = unsigned(scanner)?;
-            tag(out, number, VARINT);
-            varint(out, value.into());
-        }
-        FieldType::Uint64 => {
-            let value = unsigned(scanner)?;
-            tag(out, number, VARINT);
-            varint(out, value);
-        }
+        FieldType::Uint32 => varint_field(out, number, unsigned::<u32>(reader)?.into()),
+        FieldType::Uint64 => varint_field(out, number, unsigned(reader)?),
         FieldType::Sint32 => {
-            let out_of_range = scanner.error("the number is out of range");
-            let value = match integer_or_double(scanner)? {
+            let out_of_range = reader.error("the number is out of range");
+            let value = match integer_or_double(reader)? {
                 JsonNumber::Integer(value) => i32::try_from(value).map_err(|_| out_of_range)?,
                 JsonNumber::Double(_) => return Err(out_of_range.into()),
             };
-            tag(out, number, VARINT);
-            varint(out, ((value << 1) ^ (value >> 31)).cast_unsigned().into());
+            let zigzag = ((value << 1) ^ (value >> 31)).cast_unsigned();
+            varint_field(out, number, zigzag.into());
         }
         FieldType::StringReference => {
-            let value: u32 = unsigned(scanner)?;
+            let value: u32 = unsigned(reader)?;
             if value != 0 {
-                tag(out, number, VARINT);
-                varint(out, value.into());
+                varint_field(out, number, value.into());
             }
         }
         FieldType::Fixed32 => {
-            let value: u32 = unsigned(scanner)?;
+            let value: u32 = unsigned(reader)?;
             tag(out, number, FIXED32);
             out.extend_from_slice(&value.to_le_bytes());
         }
-        FieldType::Fixed64 => {
-            let value: u64 = unsigned(scanner)?;
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
+        FieldType::Fixed64 => fixed64_field(out, number, unsigned(reader)?),
     }
     Ok(())
 }
@@ -380,6 +345,16 @@ fn hex(text: JsonString<'_>) -> Vec<u8> {
 
 fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
     varint(out, u64::from(number << 3 | wire_type));
+}
+
+fn varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
+    tag(out, number, VARINT);
+    varint(out, value);
+}
+
+fn fixed64_field(out: &mut Vec<u8>, number: u32, value: u64) {
+    tag(out, number, FIXED64);
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends the output of `write`, with its length before it.

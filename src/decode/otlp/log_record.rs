@@ -28,12 +28,12 @@ use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, text};
 use crate::decode::otlp::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, provider, time_member,
+    correlation_id, is_id, long_name_member, low32, time_member,
 };
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::event::{Event, Position};
+use crate::event::{Event, Position, Signal};
 
 /// The kind of log records.
 #[derive(Debug)]
@@ -176,21 +176,13 @@ impl OtlpItem for OtlpLogRecord<'_> {
             .unwrap_or_else(|| Cow::Owned(derived_id(place.position, place.index)));
         let row = Event {
             correlation_id,
-            integration: Cow::Borrowed(&place.origin.integration),
-            provider: provider(&attributes, place.origin),
-            event_type: Cow::Borrowed("log"),
-            timestamp_ms: place.timestamp_ms,
-            metadata: Cow::Borrowed(""),
             trace_id,
             span_id: span_id.as_ref().map(|id| Cow::Borrowed(id.as_str())),
-            parent_span_id: None,
             name: (!self.event_name.is_empty()).then(|| column(self.event_name, NAME_CHARACTERS)),
             time_unix_nano: sent,
-            duration_ns: None,
             kind: Some(self.severity_number),
             status: severity(self.severity_number).map(Cow::Borrowed),
-            resource_id: Some(place.origin.id),
-            flags: place.flags,
+            ..place.event(Signal::Log, &attributes)
         };
         take(row, &write);
     }

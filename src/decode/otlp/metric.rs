@@ -142,8 +142,7 @@ impl<'a> OtlpMetric<'a> {
             Err(Invalid::Malformed(malformed)) => return Err(malformed),
             Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
-        if source.rules().flags_cut_columns() && is_longer(last_text(&message, 1), NAME_CHARACTERS)
-        {
+        if source.flags_cut_columns() && is_longer(last_text(&message, 1), NAME_CHARACTERS) {
             seen.cut += 1;
         }
         let mut metric = Self {

@@ -9,10 +9,9 @@
 
 use std::borrow::Cow;
 
-use crate::decode::otlp::resource_scope::EncodedPart;
+use crate::decode::otlp::resource_scope::{EncodedPart, SentPart};
 use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::decode::rules::Rules;
 use crate::event::Source;
 
 const SCOPES: u32 = 2;
@@ -29,18 +28,12 @@ pub(in crate::decode) fn walk<'a, 's>(
     rows: &mut RowBuilder<'a, 's>,
     mut take: impl FnMut(&'a [u8], &mut RowBuilder<'a, 's>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
-    let rules = source.rules();
     for_each(request, 1, |resource| {
-        let outer = OuterMessage::of(resource, rules)?;
-        let scopes = outer.scopes;
-        rows.resource(EncodedPart::resource(
-            outer.origin,
-            outer.schema_url,
-            source,
-        )?);
-        for_each(resource, scopes, |scope| {
-            let outer = OuterMessage::of(scope, rules)?;
-            rows.scope(EncodedPart::scope(outer.origin, outer.schema_url, source)?);
+        let outer = OuterMessage::of(resource, source)?;
+        rows.resource(EncodedPart::resource(outer.part, source)?);
+        for_each(resource, outer.scopes, |scope| {
+            let outer = OuterMessage::of(scope, source)?;
+            rows.scope(EncodedPart::scope(outer.part, source)?);
             for_each(scope, ITEMS, |item| take(item, rows))
         })
     })
@@ -49,32 +42,34 @@ pub(in crate::decode) fn walk<'a, 's>(
 /// The fields of an outer message without its list, before or after which they may arrive.
 struct OuterMessage<'a> {
     /// The resource or scope; a copy if it arrived in pieces.
-    origin: Cow<'a, [u8]>,
-    schema_url: Cow<'a, [u8]>,
+    part: SentPart<'a>,
     /// Number of the field with a resource's scopes.
     scopes: u32,
 }
 
 impl<'a> OuterMessage<'a> {
-    fn of(message: &'a [u8], rules: Rules) -> Result<Self, Malformed> {
+    fn of(message: &'a [u8], source: &Source) -> Result<Self, Malformed> {
         let mut outer = Self {
-            origin: Cow::Borrowed(&[]),
-            schema_url: Cow::Borrowed(&[]),
+            part: SentPart::default(),
             scopes: SCOPES,
         };
         let (mut has_scopes, mut libraries) = (false, None);
         let mut reader = ProtobufReader::new(message);
         while let Some((number, value)) = reader.field()? {
             match number {
-                1 if rules.merges_pieces() && !outer.origin.is_empty() => {
-                    outer.origin.to_mut().extend_from_slice(value.bytes()?);
+                1 if source.merges_pieces() && !outer.part.message.is_empty() => {
+                    outer
+                        .part
+                        .message
+                        .to_mut()
+                        .extend_from_slice(value.bytes()?);
                 }
-                1 => outer.origin = Cow::Borrowed(value.bytes()?),
+                1 => outer.part.message = Cow::Borrowed(value.bytes()?),
                 SCOPES => {
                     value.bytes()?;
                     has_scopes = true;
                 }
-                3 => outer.schema_url = Cow::Borrowed(value.bytes()?),
+                3 => outer.part.schema_url = Cow::Borrowed(value.bytes()?),
                 INSTRUMENTATION_LIBRARIES => {
                     let are_messages = matches!(value, FieldValue::Bytes(_));
                     libraries = Some(libraries.unwrap_or(true) && are_messages);
@@ -82,7 +77,7 @@ impl<'a> OuterMessage<'a> {
                 _ => {}
             }
         }
-        if rules.maps_instrumentation_libraries() && !has_scopes && libraries == Some(true) {
+        if source.maps_instrumentation_libraries() && !has_scopes && libraries == Some(true) {
             outer.scopes = INSTRUMENTATION_LIBRARIES;
         }
         Ok(outer)

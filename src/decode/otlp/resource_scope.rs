@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use sha2::{Digest as _, Sha256};
 
 use crate::decode::json::json_text::{JsonText, hash_json};
-use crate::decode::json::json_writer;
+use crate::decode::json::json_writer::{self, array_member, number_member, text_member};
 use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
 use crate::decode::otlp::any_value::{
     self, ValueStyle, attributes_member, repeated, text, without_nul,
@@ -23,6 +23,15 @@ use crate::event::{Resource, ResourceId, Sanitized, Source};
 
 /// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
 const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
+
+/// A resource or a scope in protobuf, as it is sent or converted from JSON, and the schema URL beside it.
+#[derive(Debug, Default)]
+pub(in crate::decode) struct SentPart<'a> {
+    pub(in crate::decode) message: Cow<'a, [u8]>,
+    pub(in crate::decode) schema_url: Cow<'a, [u8]>,
+    /// Number of texts that were repaired in its JSON.
+    pub(in crate::decode) repaired_texts: u32,
+}
 
 /// A resource or a scope in protobuf, validated, with its schema URL.
 #[derive(Debug)]
@@ -39,31 +48,30 @@ pub(in crate::decode) struct EncodedPart<'a> {
 
 impl<'a> EncodedPart<'a> {
     pub(in crate::decode) fn resource(
-        message: Cow<'a, [u8]>,
-        schema_url: Cow<'a, [u8]>,
+        part: SentPart<'a>,
         source: &Source,
     ) -> Result<Self, Malformed> {
-        let mut resource = Self::new(message, schema_url, &schema::RESOURCE, source)?;
-        if source.rules().flags_cut_columns() {
+        let mut resource = Self::new(part, &schema::RESOURCE, source)?;
+        if source.flags_cut_columns() {
             resource.repairs.cut = cut_columns(&resource.message);
         }
         Ok(resource)
     }
 
-    pub(in crate::decode) fn scope(
-        message: Cow<'a, [u8]>,
-        schema_url: Cow<'a, [u8]>,
-        source: &Source,
-    ) -> Result<Self, Malformed> {
-        Self::new(message, schema_url, &schema::SCOPE, source)
+    pub(in crate::decode) fn scope(part: SentPart<'a>, source: &Source) -> Result<Self, Malformed> {
+        Self::new(part, &schema::SCOPE, source)
     }
 
     fn new(
-        message: Cow<'a, [u8]>,
-        mut schema_url: Cow<'a, [u8]>,
+        part: SentPart<'a>,
         schema: &'static MessageSchema,
         source: &Source,
     ) -> Result<Self, Malformed> {
+        let SentPart {
+            message,
+            mut schema_url,
+            repaired_texts,
+        } = part;
         let mut repaired = None;
         let (mut seen, expansion_bytes, fault) = match ValidItem::of(&message, schema, source) {
             Ok(valid) => {
@@ -77,6 +85,7 @@ impl<'a> EncodedPart<'a> {
         };
         // The limits of attributes do not cut it: it is stored once and whole.
         seen.cut = 0;
+        seen.utf8 = seen.utf8.saturating_add(repaired_texts);
         seen.nul += u32::from(schema_url.contains(&0));
         if std::str::from_utf8(&schema_url).is_err() {
             seen.utf8 += 1;
@@ -89,12 +98,6 @@ impl<'a> EncodedPart<'a> {
             expansion_bytes,
             fault,
         })
-    }
-
-    /// Adds the number of texts that were repaired in its JSON.
-    pub(in crate::decode) const fn repaired(mut self, texts: u32) -> Self {
-        self.repairs.utf8 = self.repairs.utf8.saturating_add(texts);
-        self
     }
 
     /// Returns the approximate number of bytes of its stored form.
@@ -204,86 +207,75 @@ fn cut_columns(resource: &[u8]) -> u32 {
     COLUMNS.iter().map(|column| u32::from(is_cut(column))).sum()
 }
 
-/// One member of an object: its key, and a function that writes the member unless its value is empty.
-type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut JsonText<'_>));
+/// One member of an object: its key, and a function that writes the member under it unless its value is empty.
+type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut JsonText<'_>, &str));
 
-fn write_members(out: &mut JsonText<'_>, style: &ValueStyle, mut members: Vec<JsonMember<'_>>) {
+fn write_members(out: &mut JsonText<'_>, style: &ValueStyle, members: &mut [JsonMember<'_>]) {
     members.sort_by(|a, b| (style.order)(a.0, b.0));
     out.push('{');
-    for (_, write) in members {
-        write(out);
+    for (key, write) in members {
+        write(out, key);
     }
     out.push('}');
 }
 
 fn write_resource(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyle) {
-    write_members(
-        out,
-        style,
-        vec![
-            ("attributes", &|out| {
-                attributes_member(out, &part.message, 1, style);
-            }),
-            ("droppedAttributesCount", &|out| {
-                json_writer::number_member(out, "droppedAttributesCount", number(&part.message, 2));
-            }),
-            ("entityRefs", &|out| {
-                let entities = repeated(&part.message, 3);
-                json_writer::array_member(out, "entityRefs", entities, |out, entity| {
-                    write_entity(out, entity, style);
-                });
-            }),
-            ("schemaUrl", &|out| {
-                json_writer::text_member(out, "schemaUrl", text(&part.schema_url));
-            }),
-        ],
-    );
+    let (message, schema_url) = (&part.message[..], text(&part.schema_url));
+    let entities = |out: &mut JsonText<'_>, key: &str| {
+        array_member(out, key, repeated(message, 3), |out, entity| {
+            write_entity(out, entity, style);
+        });
+    };
+    let mut members: [JsonMember<'_>; 4] = [
+        ("attributes", &|out, _| {
+            attributes_member(out, message, 1, style);
+        }),
+        ("droppedAttributesCount", &|out, key| {
+            number_member(out, key, number(message, 2));
+        }),
+        ("entityRefs", &entities),
+        ("schemaUrl", &|out, key| text_member(out, key, schema_url)),
+    ];
+    write_members(out, style, &mut members);
 }
 
 fn write_scope(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyle) {
-    write_members(
-        out,
-        style,
-        vec![
-            ("name", &|out| {
-                json_writer::text_member(out, "name", last_text(&part.message, 1));
-            }),
-            ("version", &|out| {
-                json_writer::text_member(out, "version", last_text(&part.message, 2));
-            }),
-            ("attributes", &|out| {
-                attributes_member(out, &part.message, 3, style);
-            }),
-            ("droppedAttributesCount", &|out| {
-                json_writer::number_member(out, "droppedAttributesCount", number(&part.message, 4));
-            }),
-            ("schemaUrl", &|out| {
-                json_writer::text_member(out, "schemaUrl", text(&part.schema_url));
-            }),
-        ],
-    );
+    let (message, schema_url) = (&part.message[..], text(&part.schema_url));
+    let mut members: [JsonMember<'_>; 5] = [
+        ("name", &|out, key| {
+            text_member(out, key, last_text(message, 1));
+        }),
+        ("version", &|out, key| {
+            text_member(out, key, last_text(message, 2));
+        }),
+        ("attributes", &|out, _| {
+            attributes_member(out, message, 3, style);
+        }),
+        ("droppedAttributesCount", &|out, key| {
+            number_member(out, key, number(message, 4));
+        }),
+        ("schemaUrl", &|out, key| text_member(out, key, schema_url)),
+    ];
+    write_members(out, style, &mut members);
 }
 
 fn write_entity(out: &mut JsonText<'_>, entity: &[u8], style: &ValueStyle) {
-    let texts = |out: &mut JsonText<'_>, name, number| {
-        json_writer::array_member(out, name, repeated(entity, number), |out, item| {
+    let texts = |out: &mut JsonText<'_>, key: &str, number| {
+        array_member(out, key, repeated(entity, number), |out, item| {
             json_writer::text(out, text(item));
         });
     };
-    write_members(
-        out,
-        style,
-        vec![
-            ("schemaUrl", &|out| {
-                json_writer::text_member(out, "schemaUrl", last_text(entity, 1));
-            }),
-            ("type", &|out| {
-                json_writer::text_member(out, "type", last_text(entity, 2));
-            }),
-            ("idKeys", &|out| texts(out, "idKeys", 3)),
-            ("descriptionKeys", &|out| texts(out, "descriptionKeys", 4)),
-        ],
-    );
+    let mut members: [JsonMember<'_>; 4] = [
+        ("schemaUrl", &|out, key| {
+            text_member(out, key, last_text(entity, 1));
+        }),
+        ("type", &|out, key| {
+            text_member(out, key, last_text(entity, 2));
+        }),
+        ("idKeys", &|out, key| texts(out, key, 3)),
+        ("descriptionKeys", &|out, key| texts(out, key, 4)),
+    ];
+    write_members(out, style, &mut members);
 }
 
 /// Returns a text field; the last one given counts.

@@ -32,7 +32,7 @@ const ITEMS: u32 = 500_000;
 pub(in crate::decode) struct RowBuilder<'a, 's> {
     source: &'a Source,
     position: Position,
-    tally: ReportBuilder,
+    report: ReportBuilder,
     sink: Option<&'s mut dyn Sink>,
     resource: Option<EncodedPart<'a>>,
     scope: Option<EncodedPart<'a>>,
@@ -58,7 +58,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
         Self {
             source,
             position,
-            tally: ReportBuilder::default(),
+            report: ReportBuilder::default(),
             sink,
             resource: None,
             scope: None,
@@ -73,28 +73,28 @@ impl<'a, 's> RowBuilder<'a, 's> {
 
     /// Counts the changes to an object around the items.
     pub(in crate::decode) const fn sanitized(&mut self, seen: &Sanitized) {
-        self.tally.sanitized(seen);
+        self.report.sanitized(seen);
     }
 
     /// Rejects items whose JSON cannot be mapped, because of a fault in it or in a member around them.
     pub(in crate::decode) fn reject_unmapped(&mut self, items: u32, unmapped: &Unmapped) {
-        let index = self.tally.items();
-        self.tally
+        let index = self.report.items();
+        self.report
             .describe(index, unmapped.key(), || unmapped.to_string());
         for _ in 0..items {
-            self.tally.reject();
+            self.report.reject();
         }
     }
 
     /// Records the unknown name of a member around the items.
     pub(in crate::decode) fn unknown(&mut self, name: &str) {
-        self.tally.unknown_name(name);
+        self.report.unknown_name(name);
     }
 
     /// Rejects an item.
     fn reject(&mut self, field: Option<&'static str>, reason: impl FnOnce() -> String) {
-        self.tally.describe(self.tally.items(), field, reason);
-        self.tally.reject();
+        self.report.describe(self.report.items(), field, reason);
+        self.report.reject();
     }
 
     /// Returns the report of the request.
@@ -102,7 +102,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
     /// # Errors
     /// [`DecodeError::Invalid`] if the request has items and none of them is accepted.
     pub(in crate::decode) fn finish(self) -> Result<DecodeReport, DecodeError> {
-        self.tally.finish()
+        self.report.finish()
     }
 
     /// Returns the field at fault and the reason, if no item of this scope can be accepted. Counts the scope's bytes
@@ -127,13 +127,13 @@ impl<'a, 's> RowBuilder<'a, 's> {
     }
 
     pub(in crate::decode) fn resource(&mut self, resource: EncodedPart<'a>) {
-        self.tally.sanitized(&resource.repairs);
+        self.report.sanitized(&resource.repairs);
         self.resource = Some(resource);
         self.scope = None;
     }
 
     pub(in crate::decode) fn scope(&mut self, scope: EncodedPart<'a>) {
-        self.tally.sanitized(&scope.repairs);
+        self.report.sanitized(&scope.repairs);
         self.scope = Some(scope);
         self.origin = None;
         self.is_scope_counted = false;
@@ -179,11 +179,11 @@ impl<'a, 's> RowBuilder<'a, 's> {
             self.reject(Some(field), || reason);
             return Ok(());
         }
-        if self.tally.accepted() >= ITEMS {
+        if self.report.accepted() >= ITEMS {
             self.reject(None, || format!("more than {ITEMS} items in one request"));
             return Ok(());
         }
-        if !self.tally.add_expansion(valid.expansion_bytes) {
+        if !self.report.add_expansion(valid.expansion_bytes) {
             self.reject(None, || TOO_EXPANDED.to_owned());
             return Ok(());
         }
@@ -193,12 +193,12 @@ impl<'a, 's> RowBuilder<'a, 's> {
             utf8: valid.repairs.utf8.saturating_add(repaired),
             ..valid.repairs
         };
-        if source.rules().flags_cut_columns() {
+        if source.flags_cut_columns() {
             seen.cut += cut_columns(&item, valid.longest_value_bytes, &style);
         }
-        let index = self.tally.items();
-        self.tally.sanitized(&seen);
-        self.tally.accept(column_time(item.time()));
+        let index = self.report.items();
+        self.report.sanitized(&seen);
+        self.report.accept(column_time(item.time()));
 
         let (Some(sink), Some(resource), Some(scope)) =
             (&mut self.sink, &self.resource, &self.scope)
@@ -232,7 +232,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             index,
             flags,
             style,
-            rules: source.rules(),
+            source,
         };
         let item_bytes = valid.item.len() + valid.expansion_bytes;
         let row_bytes = item_bytes + kind.envelope_bytes();

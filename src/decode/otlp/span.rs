@@ -17,12 +17,12 @@ use crate::decode::otlp::any_value::{
 };
 use crate::decode::otlp::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, provider, time_member,
+    correlation_id, is_id, long_name_member, low32, time_member,
 };
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::event::{Event, EventFlags};
+use crate::event::{Event, EventFlags, Signal};
 
 /// The kind of spans.
 #[derive(Debug)]
@@ -186,7 +186,8 @@ impl OtlpItem for OtlpSpan<'_> {
             &place.style,
         );
         let mut flags = place.flags;
-        let out_of_range = place.rules.flags_ends_out_of_range() && column_time(self.end).is_none();
+        let out_of_range =
+            place.source.flags_ends_out_of_range() && column_time(self.end).is_none();
         if self.end == 0 || self.end < self.start || out_of_range {
             flags.insert(EventFlags::END_INVALID);
         }
@@ -209,11 +210,6 @@ impl OtlpItem for OtlpSpan<'_> {
             correlation_id(&attributes).unwrap_or_else(|| Cow::Borrowed(trace_id.as_str()));
         let row = Event {
             correlation_id,
-            integration: Cow::Borrowed(&place.origin.integration),
-            provider: provider(&attributes, place.origin),
-            event_type: Cow::Borrowed("span"),
-            timestamp_ms: place.timestamp_ms,
-            metadata: Cow::Borrowed(""),
             trace_id: Some(Cow::Borrowed(trace_id.as_str())),
             span_id: Some(Cow::Borrowed(span_id.as_str())),
             parent_span_id: is_id::<8>(self.parent_span_id)
@@ -228,8 +224,8 @@ impl OtlpItem for OtlpSpan<'_> {
                 2 => Cow::Borrowed("ERROR"),
                 code => Cow::Owned(code.to_string()),
             }),
-            resource_id: Some(place.origin.id),
             flags,
+            ..place.event(Signal::Span, &attributes)
         };
         take(row, &write);
     }

@@ -67,7 +67,7 @@ impl<'a> ValidItem<'a> {
             limits,
         };
         valid.message(bytes, schema, 0)?;
-        if valid.has_pieces && source.rules().merges_pieces() {
+        if valid.has_pieces && source.merges_pieces() {
             valid.item = Cow::Owned(merged(&valid.item, schema)?);
         }
         Ok(valid)

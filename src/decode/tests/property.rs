@@ -14,8 +14,8 @@ use crate::decode::tests::generate::{request, to_json};
 use crate::decode::tests::{generate_logs, generate_metrics, *};
 
 fn normalised(text: &str) -> Option<String> {
-    let mut scanner = JsonReader::new(text);
-    let (_, contents) = scanner.skip().ok()?;
+    let mut reader = JsonReader::new(text);
+    let (_, contents) = reader.skip().ok()?;
     if contents.has_long_number || contents.lone_surrogates > 0 || contents.depth > 100 {
         return None;
     }
@@ -29,13 +29,12 @@ fn normalised(text: &str) -> Option<String> {
 /// Asserts that the keys of objects are in JSONB's order, each once.
 fn assert_ordered(value: &serde_json::value::RawValue) {
     let text = value.get();
-    let mut scanner = JsonReader::new(text);
+    let mut reader = JsonReader::new(text);
     let mut keys: Vec<Cow<'_, str>> = Vec::new();
-    scanner.object().expect("an object");
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first).expect("valid") {
+    reader.object().expect("an object");
+    while let Some(key) = reader.next_key().expect("valid") {
         keys.push(key.decode());
-        scanner.skip().expect("valid");
+        reader.skip().expect("valid");
     }
     assert!(
         keys.windows(2)
@@ -251,8 +250,8 @@ proptest! {
             let _ = decode(body.as_bytes(), &source(signal, encoding));
         }
         let is_json = serde_json::from_str::<&serde_json::value::RawValue>(&body).is_ok();
-        let mut scanner = JsonReader::new(&body);
-        let is_scanned = scanner.skip().and_then(|_| scanner.end()).is_ok();
+        let mut reader = JsonReader::new(&body);
+        let is_scanned = reader.skip().and_then(|_| reader.end()).is_ok();
         prop_assert_eq!(is_scanned, is_json);
     }
 

@@ -5,7 +5,8 @@
 //!
 //! A volume may be full although the file has its space, as on a file system that copies overwritten blocks. After a
 //! write that finds it so, the file is left unchanged or removed, and no record is written before a group without
-//! records was synced in another file. A file is sealed, or known to the rest of the journal, only if it has a position.
+//! records was synced in another file. A file is sealed, or known to the rest of the journal, only if it has a
+//! position.
 
 use std::collections::VecDeque;
 use std::io;
@@ -367,8 +368,9 @@ impl AppendThread {
         Ok(())
     }
 
-    /// Leaves the segment unchanged, without a footer, after a write that found the volume full: the next opening writes
-    /// it again. Removes it if no position in it was synced. `positions` are those of the group that was not written.
+    /// Leaves the segment unchanged, without a footer, after a write that found the volume full: the next opening
+    /// writes it again. Removes it if no position in it was synced. `positions` is the number of those in the group
+    /// that was not written.
     fn leave(&mut self, positions: u64) {
         self.shared.note_unwritable();
         self.unwritten = Some(positions);

@@ -287,8 +287,12 @@ fn recover(
     let epoch = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
     let first_here = directory_identity::first_epoch_here(disk, &dir.join(LOCK), epoch);
     for ((begun, id), segments) in streams {
-        let mut stream = StreamState::new(id, begun);
-        stream.from_copy = begun < first_here;
+        let mut stream = StreamState {
+            id,
+            epoch: begun,
+            from_copy: begun < first_here,
+            ..StreamState::default()
+        };
         recovery.stream(&mut stream, segments)?;
         seek_missing(&mut stream, noted);
         recovery.state.streams.push(stream);
@@ -304,8 +308,10 @@ fn recover(
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| failed(dir, error.into(), "no random numbers"))?;
     state.streams.push(StreamState {
+        id: StreamId(id),
+        epoch,
         live: true,
-        ..StreamState::new(StreamId(id), epoch)
+        ..StreamState::default()
     });
     Ok((pool, state))
 }

@@ -3,7 +3,6 @@
 //! **Invariant:** COMMIT is sent only after the database has reported exactly as many rows as the batch holds. The last
 //! statement before it adds the positions to the stored positions.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::store::postgres::partitions::Day;
 use crate::store::postgres::transaction::Transaction;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
-use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
+use crate::store::row_encoding::{self, EncodedRows, postgres_time};
 use crate::store::{
     Batch, FailureClass, LargeRecord, LargeRow, RecordPiece, RecordPieces, StoreError,
 };
@@ -44,7 +43,7 @@ impl Postgres {
 
     async fn write_batch(&self, batch: &Batch) -> Result<(), StoreError> {
         let begun = self.begin_with_partitions(|now_us| {
-            let rows = self.with_plausible_times(&batch.rows, now_us);
+            let rows = self.plausible_times(now_us).apply(&batch.rows);
             let days = days(&rows);
             (rows, days)
         });
@@ -82,9 +81,7 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let received_us = postgres_time(record.received_unix_nano);
         let begun = self.begin_with_partitions(|now_us| {
-            let window = PlausibleTimes::at(now_us, self.shared.options.retention_days);
-            let is_believed = window.contains(received_us);
-            let received_us = if is_believed { received_us } else { now_us };
+            let received_us = self.plausible_times(now_us).or_now(received_us);
             ((), BTreeSet::from([Day::of(received_us)]))
         });
         let StartedTransaction {
@@ -106,11 +103,11 @@ impl Postgres {
 
     /// Copies one harmless row and rolls back.
     pub(in crate::store) async fn probe(&self) -> Result<(), StoreError> {
-        let mut rows = EncodedRows::default();
         let begun = self.begin_with_partitions(|now_us| ((), BTreeSet::from([Day::of(now_us)])));
         let mut transaction = begun.await?.transaction;
-        rows.push_row_received(probe_row().row(0), transaction.now_us);
-        transaction.copy(&rows).await.inspect_err(|error| {
+        let row = probe_row();
+        let row = self.plausible_times(transaction.now_us).apply(&row);
+        transaction.copy(&row).await.inspect_err(|error| {
             if is_missing_partition(error) {
                 self.forget();
             }
@@ -144,23 +141,8 @@ impl Postgres {
         ))
     }
 
-    /// Returns the rows with plausible times of receipt. A machine with a wrong clock may have given a time that is
-    /// older than the retention or more than a day ahead. The transaction's time replaces it, and a flag marks the row.
-    fn with_plausible_times<'a>(&self, rows: &'a EncodedRows, now_us: i64) -> Cow<'a, EncodedRows> {
-        let window = PlausibleTimes::at(now_us, self.shared.options.retention_days);
-        let is_believed = |row: &EncodedRow<'_>| window.contains(row.created_at_us());
-        if rows.iter().all(|row| is_believed(&row)) {
-            return Cow::Borrowed(rows);
-        }
-        let mut patched = EncodedRows::default();
-        for row in rows.iter() {
-            if is_believed(&row) {
-                patched.push_row(row);
-            } else {
-                patched.push_row_received(row, now_us);
-            }
-        }
-        Cow::Owned(patched)
+    fn plausible_times(&self, now_us: i64) -> PlausibleTimes {
+        PlausibleTimes::at(now_us, self.shared.options.retention_days)
     }
 }
 
@@ -175,7 +157,7 @@ impl Transaction<'_> {
         while let Some(piece) = pieces.next().await? {
             match piece {
                 RecordPiece::Rows(rows) => {
-                    let plausible = self.store.with_plausible_times(&rows, self.now_us);
+                    let plausible = self.store.plausible_times(self.now_us).apply(&rows);
                     let copied = self.copy(&plausible).await;
                     copied.map_err(|error| error.with_row(|row| Some(row? + sent)))?;
                     sent += rows.len();
@@ -207,7 +189,7 @@ impl Transaction<'_> {
         large: &LargeRow,
         pieces: &mut RecordPieces,
     ) -> Result<(), StoreError> {
-        let plausible = self.store.with_plausible_times(&large.row, self.now_us);
+        let plausible = self.store.plausible_times(self.now_us).apply(&large.row);
         let head = plausible.row(0).before_metadata(large.metadata_bytes);
         let limit = self.allow(large.metadata_bytes).await?;
         let sending = async {

@@ -22,42 +22,39 @@ const STANDBY: &str = "the server is a standby: point the database's URL at the 
                        the old server for a while";
 
 impl Postgres {
-    /// As [`Postgres::cause_of`], for a result that may be an error.
+    /// Names the cause of an error in the result of a call of the store.
     pub(in crate::store) async fn with_cause<T>(
         &self,
-        done: Result<T, StoreError>,
+        mut done: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match done {
-            Ok(done) => Ok(done),
-            Err(error) => Err(self.cause_of(error).await),
+        if let Err(error) = &mut done {
+            self.name_cause(error).await;
         }
+        done
     }
 
     /// Replaces an error's sentence by one that names the cause and advises the operator, if the cause can be found.
-    pub(in crate::store) async fn cause_of(&self, error: StoreError) -> StoreError {
+    pub(in crate::store) async fn name_cause(&self, error: &mut StoreError) {
         let StoreError::Retry {
             class,
             sqlstate,
             message,
         } = error
         else {
-            return error;
+            return;
         };
-        let message = match (class, sqlstate.as_deref()) {
+        match (*class, sqlstate.as_deref()) {
             (_, Some("25006")) => {
                 let why = self.why_read_only().await;
-                format!("{message}: {why}")
+                *message = format!("{message}: {why}");
             }
             // This process's deadline for a COMMIT expired, or the wait for a lock that such a COMMIT holds.
             (FailureClass::Timeout, None | Some("55P03" | "57014")) => {
-                self.missing_standby().await.unwrap_or(message)
+                if let Some(cause) = self.missing_standby().await {
+                    *message = cause;
+                }
             }
-            _ => message,
-        };
-        StoreError::Retry {
-            class,
-            sqlstate,
-            message,
+            _ => {}
         }
     }
 

@@ -9,7 +9,7 @@ use crate::store::postgres::partitions::ATTACHED;
 use crate::store::postgres::round::MaintenanceRound;
 use crate::store::postgres::transaction::Transaction;
 use crate::store::postgres::{Postgres, lock};
-use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement, differ};
+use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, Judgement, differ};
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
 use crate::store::{FailureClass, StoreError};
 
@@ -75,8 +75,7 @@ impl Transaction<'_> {
             "SELECT reason, waited_us, began_us, granted_us, granted_before_us, confirmations \
              FROM ruvvector_retention FOR UPDATE",
         );
-        let kept: Option<DoubtRow> = self.first(DOING, kept).await?;
-        Ok(kept.map(Doubt::from))
+        self.first(DOING, kept).await
     }
 
     async fn keep_doubt(&mut self, doubt: &Doubt) -> Result<(), StoreError> {
@@ -88,7 +87,7 @@ impl Transaction<'_> {
                  began_us = excluded.began_us, granted_us = excluded.granted_us, \
                  granted_before_us = excluded.granted_before_us, confirmations = excluded.confirmations",
         )
-        .bind(doubt.reason.map(DoubtReason::name))
+        .bind(doubt.reason.map(DoubtReason::as_str))
         .bind(doubt.waited_us)
         .bind(doubt.began_us)
         .bind(doubt.granted_us)

@@ -165,11 +165,7 @@ impl Postgres {
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {
-        [&self.write_pool, &self.read_pool].map(|pool| PoolState {
-            max: pool.options().get_max_connections(),
-            size: pool.size(),
-            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
-        })
+        [&self.write_pool, &self.read_pool].map(PoolState::of)
     }
 
     /// Clears the cached facts. After an error it may be another database, or the same one restored to an earlier

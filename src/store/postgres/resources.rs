@@ -18,10 +18,9 @@ impl Postgres {
         facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
-        let missing = self.shared.written.missing(resources);
-        if missing.is_empty() && self.shared.written.has_stream(facts.stream) {
+        let Some(missing) = self.shared.written.missing(facts.stream, resources) else {
             return Ok(());
-        }
+        };
         let inserting =
             spans::statement(DatabaseSystem::Postgresql, "INSERT", "telemetry_resources");
         let result = traced(inserting, self.commit_resources(facts, &missing)).await;

@@ -143,3 +143,21 @@ fn a_replaced_time_of_receipt_is_flagged_and_changes_nothing_else() {
         assert_eq!(before[6..], after[6..]);
     }
 }
+
+#[test]
+fn a_row_reads_back_as_the_json_of_the_api() {
+    let mut event = Event {
+        flags: EventFlags::CUT,
+        ..event("c-1")
+    };
+    let mut rows = EncodedRows::default();
+    rows.push(&event, 1_700_000_000_123_456_789);
+    assert_eq!(
+        rows.row(0).to_json(),
+        r#"{"timestamp":1700000000123,"timeUnixNano":"1700000000123456789","durationNs":-5,"createdAt":"2023-11-14T22:13:20.123456Z","kind":2,"flags":4,"correlationId":"c-1","integration":"shop","eventType":"span","traceId":"7d1c5a90e3b24f68a1c0d2e4f6a8b0c2","name":"GET \"/\"","resourceId":"abababababababababababababababab","metadata":{"a": 1}}"#
+    );
+    event.metadata = "{not json".into();
+    rows.push(&event, 0);
+    let json = rows.row(1).to_json();
+    assert!(json.ends_with(r#""metadata":"{not json"}"#), "{json}");
+}

@@ -23,10 +23,9 @@ impl Sqlite {
         facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
-        let missing = self.shared.written.missing(resources);
-        if missing.is_empty() && self.shared.written.has_stream(facts.stream) {
+        let Some(missing) = self.shared.written.missing(facts.stream, resources) else {
             return Ok(());
-        }
+        };
         self.on_writer(async |connection| {
             let inserting =
                 spans::statement(DatabaseSystem::Sqlite, "INSERT", "telemetry_resources");

@@ -70,7 +70,7 @@ impl Sqlite {
                 let keep = sqlx::query(
                     "INSERT OR REPLACE INTO ruvvector_retention VALUES (1, ?, ?, ?, ?, ?, ?)",
                 )
-                .bind(doubt.reason.map(DoubtReason::name))
+                .bind(doubt.reason.map(DoubtReason::as_str))
                 .bind(doubt.waited_us)
                 .bind(doubt.began_us)
                 .bind(doubt.granted_us)

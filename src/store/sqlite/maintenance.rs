@@ -1,6 +1,6 @@
 //! Runs the round of maintenance: retention, the size of the WAL, the gauges.
 //!
-//! **Invariant:** a step that fails is reported and does not prevent the next one.
+//! **Invariant:** a step that fails is reported and does not prevent the next one, unless the file's schema is newer.
 
 use crate::store::plausible_time::DAY_US;
 use crate::store::sqlite::{Sqlite, now_us};

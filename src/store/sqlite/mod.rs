@@ -182,11 +182,7 @@ impl Sqlite {
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {
-        [&self.write_pool, &self.read_pool].map(|pool| PoolState {
-            max: pool.options().get_max_connections(),
-            size: pool.size(),
-            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
-        })
+        [&self.write_pool, &self.read_pool].map(PoolState::of)
     }
 
     /// Runs one operation in a transaction that holds the write lock, and commits it.

@@ -32,14 +32,11 @@ impl<'a> JsonReader<'a> {
         let mut levels = OpenLevels::default();
         loop {
             contents.nodes += 1;
-            // True after an object or array is opened: its first member has no comma before it.
-            let mut is_first = false;
             match self.peek()? {
                 kind @ (JsonType::Object | JsonType::Array) => {
                     self.at += 1;
                     levels.push(kind == JsonType::Object);
                     contents.depth = contents.depth.max(levels.len);
-                    is_first = true;
                 }
                 JsonType::Text => contents.text(self.text()?),
                 JsonType::Number => contents.number(self.number()?),
@@ -51,18 +48,11 @@ impl<'a> JsonReader<'a> {
                 let Some(is_object) = levels.top() else {
                     return Ok((self.since(start).unwrap_or_default(), contents));
                 };
-                let is_closed = if is_object {
-                    match self.next_key(&mut is_first)? {
-                        Some(key) => {
-                            contents.text(key);
-                            false
-                        }
-                        None => true,
-                    }
-                } else {
-                    !self.next_element(&mut is_first)?
-                };
-                if !is_closed {
+                if is_object && let Some(key) = self.next_key()? {
+                    contents.text(key);
+                    break;
+                }
+                if !is_object && self.next_element()? {
                     break;
                 }
                 levels.pop();
@@ -136,9 +126,9 @@ mod tests {
     use super::*;
 
     fn skip(text: &str) -> Result<SkippedValue, SyntaxError> {
-        let mut scanner = JsonReader::new(text);
-        let (_, contents) = scanner.skip()?;
-        scanner.end()?;
+        let mut reader = JsonReader::new(text);
+        let (_, contents) = reader.skip()?;
+        reader.end()?;
         Ok(contents)
     }
 

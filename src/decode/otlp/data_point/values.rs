@@ -34,23 +34,23 @@ impl PointNumber {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RepeatedField<'m> {
     pub(super) number: u32,
-    pub(super) stretch: FieldRange<'m>,
+    pub(super) range: FieldRange<'m>,
 }
 
 impl<'m> RepeatedField<'m> {
     pub(super) const fn extend(&mut self, number: u32, before: &'m [u8], after: &[u8]) {
         self.number = number;
-        self.stretch.extend(before, after);
+        self.range.extend(before, after);
     }
 
     /// Returns the elements of a list of messages.
     pub(super) fn messages(self) -> impl Iterator<Item = &'m [u8]> {
-        repeated(self.stretch.bytes(), self.number)
+        repeated(self.range.bytes(), self.number)
     }
 
     /// Returns the elements of a list of 64-bit numbers.
     pub(super) fn fixed64s(self) -> impl Iterator<Item = u64> {
-        fields(self.stretch.bytes(), self.number).flat_map(|value| {
+        fields(self.range.bytes(), self.number).flat_map(|value| {
             let (alone, packed) = match value {
                 FieldValue::Fixed64(number) => (Some(number), &[][..]),
                 FieldValue::Bytes(packed) => (None, packed.as_chunks::<8>().0),

@@ -11,12 +11,12 @@ use crate::decode::otlp::json_to_protobuf::{Json, JsonReader, SyntaxError};
 use crate::decode::otlp::schema::EnumNames;
 
 /// Reads a JSON number, or a string that holds one, and returns its text.
-fn number_text<'a>(scanner: &mut JsonReader<'a>) -> Result<Cow<'a, str>, SyntaxError> {
-    let expected = scanner.error("a number is expected");
-    match scanner.peek()? {
-        Json::Number => scanner.number().map(Cow::Borrowed),
+fn number_text<'a>(reader: &mut JsonReader<'a>) -> Result<Cow<'a, str>, SyntaxError> {
+    let expected = reader.error("a number is expected");
+    match reader.peek()? {
+        Json::Number => reader.number().map(Cow::Borrowed),
         Json::Text => {
-            let text = scanner.text()?.decode();
+            let text = reader.text()?.decode();
             let mut inner = JsonReader::new(&text);
             match inner.number().and_then(|_| inner.end()) {
                 Ok(()) => Ok(text),
@@ -32,9 +32,9 @@ pub(super) enum JsonNumber {
     Double(f64),
 }
 
-pub(super) fn integer_or_double(scanner: &mut JsonReader<'_>) -> Result<JsonNumber, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range");
-    let text = number_text(scanner)?;
+pub(super) fn integer_or_double(reader: &mut JsonReader<'_>) -> Result<JsonNumber, SyntaxError> {
+    let out_of_range = reader.error("the number is out of range");
+    let text = number_text(reader)?;
     if let Ok(value) = text.trim_ascii().parse() {
         return Ok(JsonNumber::Integer(value));
     }
@@ -48,10 +48,10 @@ pub(super) fn integer_or_double(scanner: &mut JsonReader<'_>) -> Result<JsonNumb
 }
 
 pub(super) fn unsigned<T: std::str::FromStr>(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
 ) -> Result<T, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range or not a whole number");
-    let text = number_text(scanner)?;
+    let out_of_range = reader.error("the number is out of range or not a whole number");
+    let text = number_text(reader)?;
     if let Ok(value) = text.trim_ascii().parse() {
         return Ok(value);
     }
@@ -74,10 +74,10 @@ fn is_zero(fraction: &str) -> bool {
     fraction.bytes().all(|byte| byte == b'0')
 }
 
-pub(super) fn double(scanner: &mut JsonReader<'_>) -> Result<f64, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range");
-    if scanner.peek()? == Json::Text {
-        let mut ahead = *scanner;
+pub(super) fn double(reader: &mut JsonReader<'_>) -> Result<f64, SyntaxError> {
+    let out_of_range = reader.error("the number is out of range");
+    if reader.peek()? == Json::Text {
+        let mut ahead = *reader;
         let special = match &*ahead.text()?.decode() {
             "NaN" => Some(f64::NAN),
             "Infinity" => Some(f64::INFINITY),
@@ -85,11 +85,11 @@ pub(super) fn double(scanner: &mut JsonReader<'_>) -> Result<f64, SyntaxError> {
             _ => None,
         };
         if let Some(value) = special {
-            *scanner = ahead;
+            *reader = ahead;
             return Ok(value);
         }
     }
-    finite(&number_text(scanner)?).ok_or(out_of_range)
+    finite(&number_text(reader)?).ok_or(out_of_range)
 }
 
 fn finite(number: &str) -> Option<f64> {
@@ -98,19 +98,19 @@ fn finite(number: &str) -> Option<f64> {
 }
 
 pub(super) fn enumeration(
-    scanner: &mut JsonReader<'_>,
+    reader: &mut JsonReader<'_>,
     names: &EnumNames,
 ) -> Result<i32, SyntaxError> {
-    let unknown = scanner.error(names.expected);
-    if scanner.peek()? == Json::Text {
-        let mut ahead = *scanner;
+    let unknown = reader.error(names.expected);
+    if reader.peek()? == Json::Text {
+        let mut ahead = *reader;
         let name = ahead.text()?.decode();
         if let Some(index) = names.known.iter().position(|known| *known == name) {
-            *scanner = ahead;
+            *reader = ahead;
             return i32::try_from(index).map_err(|_| unknown);
         }
     }
-    match integer_or_double(scanner) {
+    match integer_or_double(reader) {
         Ok(JsonNumber::Integer(value)) => i32::try_from(value).map_err(|_| unknown),
         Ok(JsonNumber::Double(_)) | Err(_) => Err(unknown),
     }
