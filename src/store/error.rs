@@ -27,7 +27,7 @@ pub enum StoreError {
         detail: Option<String>,
     },
     /// Some of these positions are stored already. The caller has to read the stored positions again.
-    #[error("some of the batch is in the account already")]
+    #[error("some of the batch is stored already")]
     AlreadyStored,
     /// The schema is newer than this binary or of an unknown shape, or the database's encoding is not UTF8. Nothing is
     /// written until an operator acts; the sentence advises how.
