@@ -1,7 +1,7 @@
 //! The errors of both stores.
 //!
-//! **Invariant:** only [`StoreError::Refused`] blames a row. After every other error no part of the batch is stored and
-//! the writer builds it again, or another collector has stored it.
+//! **Invariant:** only [`StoreError::Refused`] blames a row. After every other error the stored positions alone show if
+//! the batch is stored: the answer to its COMMIT may be lost, or another collector may have stored it.
 
 use crate::telemetry::own_traces::SpanError;
 
