@@ -1,6 +1,6 @@
 //! The phases of the process, in their order, as one latch.
 //!
-//! **Invariant:** the phase only moves forward, and a change is visible to readers without an await in between.
+//! **Invariant:** the phase only moves forward, and every reader sees a change immediately.
 
 use tokio::sync::watch;
 

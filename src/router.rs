@@ -1,6 +1,6 @@
 //! Every route of the service, by port.
 //!
-//! **Invariant:** each path is named once, here, with the handler that serves it.
+//! **Invariant:** a path is served only if this table names it with its handler.
 
 use std::sync::Arc;
 

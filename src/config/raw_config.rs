@@ -1,6 +1,7 @@
 //! The settings' values, before they are checked against each other.
 //!
-//! **Invariant:** each setting of the table but `config` fills one field, and each field has one setting.
+//! **Invariant:** each setting of the table except `config` fills one field. Fields without a setting are derived when
+//! the values are checked.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The errors that HTTP and gRPC requests are answered with.
+//! The errors of ingestion and of request heads, as HTTP and gRPC answer them. Queries have their own
+//! (`query/error.rs`).
 //!
 //! **Invariant:** each error has one row of facts, and none is 500: a failure of this process is 503, so that a client
 //! keeps its data and retries. An answer asks for a retry if its status is 503, and only then.

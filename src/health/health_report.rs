@@ -11,7 +11,7 @@ use crate::lifecycle::Phase;
 use crate::store::{Liveness, PoolState};
 use crate::telemetry::connection_counts::ConnectionState;
 
-/// The time in which a database that does not answer yet, while the first contact lasts, is not named as away.
+/// The time in which a database that does not answer yet, while the first contact lasts, is not reported as unavailable.
 const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
 /// Bytes that the smallest group of records takes in a segment.
@@ -63,7 +63,7 @@ impl HealthReport {
 
     fn is_sound(&self) -> bool {
         self.liveness.database.is_some()
-            && !self.liveness.replica_away
+            && !self.liveness.replica_unavailable
             && self.writing
             && self.problems_found.is_empty()
             && !self.connections.is_short
@@ -113,16 +113,16 @@ impl HealthReport {
             ));
         }
         let connects = self.awaits_first_contact && !self.writing;
-        let is_away =
+        let is_unavailable =
             self.liveness.database.is_none() && !(connects && self.uptime < FIRST_CONTACT);
-        if connects && !is_away {
+        if connects && !is_unavailable {
             problems.push(format!(
                 "connecting to the database ({}) for the first time since {} s: events are kept in the journal meanwhile",
                 self.kind,
                 self.uptime.as_secs()
             ));
         }
-        if is_away {
+        if is_unavailable {
             let meanwhile = if self.refuses() {
                 ""
             } else {
@@ -144,7 +144,7 @@ impl HealthReport {
                 self.kind
             ));
         }
-        if self.liveness.replica_away {
+        if self.liveness.replica_unavailable {
             problems.push(
                 "the replica that RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail, and events are written \
                  without it; look at the replica and the network to it"

@@ -8,6 +8,7 @@
 //! | the rest | 1/4 | – | binary, threads, connections, the journal's buffers, SQLite's caches, remembered requests |
 //!
 //! **Invariant:** the shares and the rest together never exceed the limit, unless a setting sets a share explicitly.
+//! The writer keeps its share by the sizes of batches and pieces, the other stages reserve each piece from a budget.
 
 /// Settings of the allocator that bound the freed memory it keeps.
 pub mod allocator;

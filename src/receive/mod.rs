@@ -1,6 +1,7 @@
 //! Ingestion: connections, bodies under limits, and the answer that a client gets.
 //!
-//! **Invariant:** no success is answered before [`Journal::append`] has returned.
+//! **Invariant:** no success is answered before [`Journal::append`] has returned for every accepted event, in this
+//! request or in the one that it repeats.
 
 use std::sync::Arc;
 use std::time::Duration;

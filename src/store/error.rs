@@ -1,7 +1,7 @@
 //! The errors of both stores.
 //!
-//! **Invariant:** only [`StoreError::Refused`] blames a row. After every other error the batch is unchanged and is tried
-//! again, or was stored by another collector.
+//! **Invariant:** only [`StoreError::Refused`] blames a row. After every other error no part of the batch is stored and
+//! the writer builds it again, or another collector has stored it.
 
 use crate::telemetry::own_traces::SpanError;
 
@@ -27,7 +27,7 @@ pub enum StoreError {
         detail: Option<String>,
     },
     /// Some of these positions are stored already. The caller has to read the stored positions again.
-    #[error("some of the batch is in the account already")]
+    #[error("some of the positions of the batch are stored already")]
     AlreadyStored,
     /// The schema is newer than this binary or of an unknown shape, or the database's encoding is not UTF8. Nothing is
     /// written until an operator acts; the sentence advises how.

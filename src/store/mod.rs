@@ -375,7 +375,7 @@ pub struct Liveness {
     /// Advice, if the database answered by refusing the connection.
     pub refusal: Option<&'static str>,
     /// True if queries go to a replica that did not answer.
-    pub replica_away: bool,
+    pub replica_unavailable: bool,
 }
 
 /// Time in which any store that answers can be closed.

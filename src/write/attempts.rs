@@ -2,16 +2,16 @@
 //!
 //! A record that ends the process each time it is written would end it for ever. Therefore a file, the note, names the
 //! records that are decoded and written first after a start, and every record that is written alone. The note is
-//! removed once their attempt has ended, with any outcome, and whenever the process ends without dying. A record that
-//! was named in three deaths in a row is written alone. A record that was named in three more becomes a dead letter
-//! without being decoded. If the store reports a lack of memory for one record, that counts as a death, since another
+//! removed once their attempt has ended, with any outcome, and at every orderly end of the process. A record that was
+//! named in three deaths in a row is written alone. A record that was named in three more becomes a dead letter without
+//! being decoded. If the store reports a lack of memory for one record, that counts as a death, since another
 //! allocation would have ended the process.
 //!
 //! The note is advice. It is never synced, as it has to survive the process and not the machine. A note that cannot be
 //! read or written is ignored.
 //!
 //! **Invariant:** a death counts only for records that were being written at that moment, and only in a row; a lack of
-//! memory counts only for a record that was written alone.
+//! memory counts only for a batch of one record.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

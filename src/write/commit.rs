@@ -1,6 +1,7 @@
 //! Commits one batch and classifies each refusal of the database.
 //!
-//! **Invariant:** a row becomes a dead letter only after the database has accepted a good row.
+//! **Invariant:** a row becomes a dead letter only after the database has accepted a good row of the same batch or the
+//! probe row.
 
 use std::time::{Duration, Instant};
 

@@ -6,8 +6,8 @@
 //! committed, and ends with the last position of the batch that failed. After each failure the stored positions are
 //! read again; until they show the outcome, the batch is in doubt.
 //!
-//! **Invariant:** no I/O and no clock. A batch in doubt counts as committed only once all of its positions are stored,
-//! and then once.
+//! **Invariant:** no I/O and no clock; only the length of a pause is random. A batch in doubt counts as committed only
+//! once all of its positions are stored, and then once.
 
 use std::cmp::Reverse;
 use std::time::Instant;

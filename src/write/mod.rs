@@ -1,4 +1,4 @@
-//! Moves the journal's records into the database, each event once. [`run`](self::run()) has the loop.
+//! Moves the journal's records into the database, each event once. The module `run` has the loop.
 //!
 //! **Invariant:** a position is marked stored in the journal only after the database has committed it.
 

@@ -1,6 +1,6 @@
 //! The memory that one record takes while it is written alone.
 //!
-//! **Invariant:** no row or resource that exceeds the limit is built.
+//! **Invariant:** no row or resource that the store would have to hold beyond the limit is built.
 
 use crate::event::{Encoding, Position};
 use crate::journal::Record;

@@ -1,6 +1,7 @@
 //! Settings of the process.
 //!
-//! **Invariant:** no value of them changes the stored events.
+//! **Invariant:** the memory limit decides only which records are too large to be written; no other value changes the
+//! stored events.
 
 use crate::config::log_filter::log_filter;
 use crate::config::settings::{Setting, put};

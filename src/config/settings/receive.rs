@@ -1,6 +1,6 @@
 //! Settings of ingestion.
 //!
-//! **Invariant:** every size that a client chooses has a limit here.
+//! **Invariant:** every size that a client chooses has a limit, either a setting here or a constant in `receive`.
 
 use secrecy::SecretString;
 

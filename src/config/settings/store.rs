@@ -1,6 +1,6 @@
-//! Settings of the store.
+//! Settings of the store: the database, connections, time limits, retention.
 //!
-//! **Invariant:** they determine the database to write to without a connection to anything.
+//! **Invariant:** these values alone decide which database is written to; no connection is made to find out.
 
 use std::path::PathBuf;
 

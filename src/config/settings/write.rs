@@ -1,6 +1,7 @@
 //! Settings of the writer.
 //!
-//! **Invariant:** they affect the time at which events are written, never the set of events.
+//! **Invariant:** they affect the time and the pieces in which events are written, and so the largest row that fits
+//! into memory, but not the content of any row.
 
 use crate::config::settings::{Setting, put};
 use crate::config::value::{count, duration, memory, timeout};

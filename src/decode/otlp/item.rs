@@ -1,4 +1,5 @@
-//! Defines the traits of all kinds of OTLP items, and maps the fields that they have in common.
+//! The traits of all kinds of OTLP items, and the columns that they fill alike: provider, integration, correlation id,
+//! times.
 //!
 //! **Invariant:** the correlation id, the provider and ids in hex are derived in the same way for every kind.
 

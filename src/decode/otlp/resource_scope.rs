@@ -21,7 +21,8 @@ use crate::decode::otlp::validate::{Invalid, ValidItem, repair};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Resource, ResourceId, Sanitized, Source};
 
-/// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
+/// The resource's attributes that fill the column `integration`, and `provider` for items without a provider of their
+/// own, with the columns' limits in characters.
 const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
 
 /// A resource or a scope in protobuf, as it is sent or converted from JSON, and the schema URL beside it.

@@ -20,7 +20,7 @@ fn sound() -> HealthReport {
         liveness: Liveness {
             database: Some(Duration::from_micros(1_234)),
             refusal: None,
-            replica_away: false,
+            replica_unavailable: false,
         },
         writing: true,
         awaits_first_contact: false,
@@ -140,7 +140,7 @@ fn a_first_contact_that_lasts_is_named() {
 #[test]
 fn an_absent_replica_is_no_absent_database() {
     let mut report = sound();
-    report.liveness.replica_away = true;
+    report.liveness.replica_unavailable = true;
     let body = report.body();
     assert_eq!(body.status, HealthStatus::Degraded);
     assert!(body.accepting && body.database.connected);

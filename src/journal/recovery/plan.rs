@@ -1,4 +1,5 @@
-//! A segment without footer: its whole records, and the recovery step for each position.
+//! Reads a segment without footer and decides where it ends: the recovery step for each position, and the end of the
+//! last undamaged record, behind which a torn tail is left out.
 //!
 //! **Invariant:** every record that verifies is kept, once, unless the append thread made a hole of its position. Each
 //! position up to the last is accounted for as a record, a hole or damage.
@@ -18,8 +19,8 @@ use crate::journal::space::own_size;
 
 const WINDOW_BYTES: usize = 256 << 10;
 
-/// Maximum number of bytes after the last record that are kept for a damaged record that should follow it.
-const TAIL_BYTES: u64 = 64 << 10;
+/// Maximum number of bytes behind the last record that are kept as a damaged record, if one should follow it.
+const DAMAGED_END_BYTES: u64 = 64 << 10;
 
 /// The location of a record: the index of its file and its offset there.
 #[derive(Clone, Copy, Debug)]
@@ -150,19 +151,24 @@ impl UnsealedSegment {
         self.synced
     }
 
+    /// Returns the last position that is kept. The bytes behind it are the torn tail: they were never acknowledged.
+    fn end_before_torn_tail(&self, synced: u64, until: Option<u64>) -> u64 {
+        match until {
+            // Later segments may have been recycled: the next segment that is held need not be the one that followed.
+            Some(until) => until.min(self.max_position),
+            None => {
+                let verified = self.locations.values().filter(|location| location.verifies);
+                let last = verified.map(|location| location.last).max();
+                last.unwrap_or(0).max(synced).max(self.first_position - 1)
+            }
+        }
+    }
+
     /// Decides on each position. `synced` is the highest synced position of the stream, `until` the position before its
     /// next segment.
     pub(in crate::journal) fn plan(&self, synced: u64, until: Option<u64>) -> RewritePlan {
         let locations = self.locations.values();
-        let verified = locations.clone().filter(|location| location.verifies);
-        let last = match until {
-            // Later segments may have been recycled: the next segment that is held need not be the one that followed.
-            Some(until) => until.min(self.max_position),
-            None => {
-                let last = verified.map(|location| location.last).max();
-                last.unwrap_or(0).max(synced).max(self.first_position - 1)
-            }
-        };
+        let last = self.end_before_torn_tail(synced, until);
         let mut received = locations.map(|location| location.received_unix_nano);
         let mut plan = RewritePlan {
             first_position: self.first_position,
@@ -225,7 +231,7 @@ impl RewritePlan {
             Some(after) if after.file == file && after.offset >= from => {
                 after.offset.min(from + LOST_BYTES)
             }
-            _ => from + TAIL_BYTES,
+            _ => from + DAMAGED_END_BYTES,
         };
         if first <= lost_last {
             self.damaged += 1;

@@ -45,7 +45,7 @@ mod tests {
     use super::room;
 
     #[test]
-    fn the_log_and_the_stores_keep_their_descriptors() {
+    fn the_journal_and_the_stores_keep_their_descriptors() {
         for (files, connections) in [(1_048_576, 1_048_320), (1024, 768), (200, 100), (1, 1)] {
             assert_eq!(room(files), connections, "{files}");
         }

@@ -1,6 +1,6 @@
 //! One request from its body to the journal, whatever protocol it arrives by.
 //!
-//! **Invariant:** no success is answered before the sync.
+//! **Invariant:** no success is answered before the sync of every accepted event.
 
 /// The whole path of a request: read, decode, append.
 pub(crate) mod pipeline;

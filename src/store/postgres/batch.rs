@@ -105,8 +105,9 @@ impl Postgres {
     pub(in crate::store) async fn probe(&self) -> Result<(), StoreError> {
         let begun = self.begin_with_partitions(|now_us| ((), BTreeSet::from([Day::of(now_us)])));
         let mut transaction = begun.await?.transaction;
-        let row = probe_row();
-        let row = self.plausible_times(transaction.now_us).apply(&row);
+        // A long retention may include the row's own time, whose day has no partition.
+        let mut row = EncodedRows::default();
+        row.push_row_received(probe_row().row(0), transaction.now_us);
         transaction.copy(&row).await.inspect_err(|error| {
             if is_missing_partition(error) {
                 self.forget();

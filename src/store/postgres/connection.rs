@@ -1,4 +1,4 @@
-//! Connections, and deadlines.
+//! Connections to the server, and the deadline of each wait for it.
 //!
 //! **Invariant:** nothing that waits for the database waits without a deadline.
 

@@ -142,7 +142,7 @@ impl Postgres {
             timeout(limit, self.ping(&self.read_pool)),
         );
         let [write, read] = [write, read].map(|ping| ping.ok()?.ok());
-        let (database, replica_away) = match &self.shared.options.target {
+        let (database, replica_unavailable) = match &self.shared.options.target {
             StoreTarget::Postgres { read: Some(_), .. } => (write, read.is_none()),
             // With one server, a pool whose connections are all in use does not mean that the server is unavailable.
             _ => (write.or(read), false),
@@ -154,7 +154,7 @@ impl Postgres {
         Liveness {
             database,
             refusal,
-            replica_away,
+            replica_unavailable,
         }
     }
 

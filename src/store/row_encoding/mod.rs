@@ -4,7 +4,7 @@
 //! numbers are big-endian (PostgreSQL, COPY, "Binary Format"). A timestamptz is microseconds since 2000-01-01 UTC.
 //! JSONB is a version byte and JSON text.
 //!
-//! **Invariant:** a row is in the buffer as a whole or not at all; `rows.len()` is the count that COPY must report.
+//! **Invariant:** each length that is written is that of the bytes behind it.
 
 /// The rows of a batch.
 mod encoded_rows;

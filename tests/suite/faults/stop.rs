@@ -130,8 +130,10 @@ async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs(
     sql.close().await.expect("closed");
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &cluster.url());
+    // A fifth of the grace is for the goodbye: with the default, a loaded machine needs more than that.
+    let patient = launch.clone().with("RUVVECTOR_SHUTDOWN_GRACE", "25s");
     for _ in 0..3 {
-        let mut service = launch.start().await;
+        let mut service = patient.start().await;
         // In any step of maintenance.
         one_event_stored(&service).await;
         let found = service.get("/query?integration=shop").await;

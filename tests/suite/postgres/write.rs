@@ -9,8 +9,8 @@ use ruvvector_service::store::{
 };
 
 use super::{
-    DAY_NANO, batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, number,
-    options, partitions_with_rows, prepared, rows,
+    DAY_NANO, Database, batch, begun, class, count, event, execute, facts, new_stream,
+    now_unix_nano, number, options, partitions_with_rows, prepared, rows,
 };
 
 #[tokio::test]
@@ -320,9 +320,15 @@ async fn a_partition_that_was_removed_is_made_again() {
 
 #[tokio::test]
 async fn a_probe_passes_on_a_sound_database_and_leaves_nothing() {
-    let (database, store) = prepared().await;
-    store.probe().await.unwrap();
-    assert_eq!(count(&mut database.connect().await).await, 0);
+    let database = Database::new().await;
+    for retention_days in [None, Some(7), Some(36_500)] {
+        let mut settings = options(database.options());
+        settings.retention_days = retention_days;
+        let store = Store::new(&settings);
+        store.prepare().await.unwrap();
+        store.probe().await.unwrap();
+        assert_eq!(count(&mut database.connect().await).await, 0);
+    }
 }
 
 #[tokio::test]

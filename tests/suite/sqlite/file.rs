@@ -19,7 +19,7 @@ async fn the_file_is_for_its_owner_alone_and_survives_a_second_first_contact() {
     let again = file.store().await;
     assert_eq!(count(&file, "telemetry_events").await, 3);
     let pulse = again.check_liveness(Duration::from_secs(10)).await;
-    assert!(pulse.database.is_some() && !pulse.replica_away);
+    assert!(pulse.database.is_some() && !pulse.replica_unavailable);
     assert!(again.pools()[0].max == 1 && again.pools()[1].max == 2);
 }
 
