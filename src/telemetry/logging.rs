@@ -197,10 +197,11 @@ where
             line = line.strip_suffix('}').ok_or(fmt::Error)?;
         }
         for c in line.chars() {
-            if c.is_control() {
-                write!(writer, "{}", c.escape_default())?;
-            } else {
-                writer.write_char(c)?;
+            match self {
+                _ if !c.is_control() => writer.write_char(c)?,
+                // Rust's escape would not be JSON.
+                Self::Json(_) => write!(writer, "\\u{:04x}", u32::from(c))?,
+                Self::Text(_) => write!(writer, "{}", c.escape_default())?,
             }
         }
         writeln!(writer, "{}", ids.unwrap_or_default())
@@ -257,6 +258,10 @@ mod tests {
             assert!(line.ends_with('\n'));
             assert!(!line.trim_end().contains(char::is_control), "{line}");
             assert!(line.contains("forged"), "{line}");
+            if format == LogFormat::Json {
+                let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                assert_eq!(json["path"], hostile);
+            }
         }
     }
 
