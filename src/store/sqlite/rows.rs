@@ -50,10 +50,12 @@ impl Sqlite {
         connection: &mut SqliteConnection,
         rows: &EncodedRows,
     ) -> Result<(), StoreError> {
-        let (mut inserted, mut next, mut one_by_one_until) = (0, 0, 0);
+        let (mut inserted, mut next) = (0, 0);
+        // The end of a refused chunk, whose rows are inserted one by one to find the refused one.
+        let mut refused: Option<(usize, StoreError)> = None;
         while next < rows.len() {
             let mut chunk = next..next + CHUNK;
-            if next < one_by_one_until
+            if refused.is_some()
                 || chunk.end > rows.len()
                 || rows.bytes_of(chunk.clone()) > CHUNK_BYTES
             {
@@ -63,9 +65,14 @@ impl Sqlite {
                 Ok(count) => {
                     inserted += count;
                     next = chunk.end;
+                    // A trigger with RAISE(FAIL) leaves the chunk's earlier rows, so that inserting all again is no success.
+                    if let Some((_, error)) = refused.take_if(|(end, _)| *end == next) {
+                        return Err(error);
+                    }
                 }
-                // The statement has undone its own rows and nothing else. One by one, they show which row is refused.
-                Err(StoreError::Refused { .. }) if chunk.len() > 1 => one_by_one_until = chunk.end,
+                Err(error @ StoreError::Refused { .. }) if chunk.len() > 1 => {
+                    refused = Some((chunk.end, error));
+                }
                 Err(error) => return Err(error.with_row(|_| Some(next))),
             }
         }

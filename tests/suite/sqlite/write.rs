@@ -150,6 +150,29 @@ async fn the_row_that_is_refused_is_named_and_nothing_of_its_batch_stays() {
     assert_eq!(count(&file, "telemetry_events").await, 5 * 99);
 }
 
+/// `RAISE(FAIL)` leaves the rows that its statement inserted before: to insert all of them again, one by one, doubled those.
+#[tokio::test]
+async fn a_refusal_that_no_single_row_repeats_refuses_the_batch() {
+    let file = File::new();
+    let store = file.store().await;
+    let mut sql = file.connect().await;
+    for statement in [
+        "CREATE TABLE seen (n INTEGER)",
+        "INSERT INTO seen VALUES (0)",
+        "CREATE TRIGGER sixth BEFORE INSERT ON telemetry_events
+         BEGIN UPDATE seen SET n = n + 1; SELECT RAISE(FAIL, 'the sixth') FROM seen WHERE n = 6; END",
+    ] {
+        let made = sqlx::query(statement).execute(&mut sql).await;
+        made.expect("the trigger is made");
+    }
+    let refused = store.write(&batch(1..=4, rows(40))).await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused { row: None, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(count(&file, "telemetry_events").await, 0);
+}
+
 #[tokio::test]
 async fn a_time_of_receipt_that_cannot_be_is_replaced_and_flagged() {
     let file = File::new();
