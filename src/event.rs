@@ -205,13 +205,13 @@ pub struct Source {
 /// The limits that affect the rows of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum number of nested levels of an OTLP `AnyValue`. No setting: decoding recurses once per level, and a record
-    /// must decode by the limit under which it was accepted.
+    /// Maximum number of nested levels of an OTLP `AnyValue`. No setting: decoding recurses once per level, and a
+    /// record must decode by the limit under which it was accepted.
     pub depth: u8,
     /// Maximum number of nested levels of native JSON. No setting, for the same reason.
     pub native_depth: u8,
-    /// Maximum number of messages and list elements in one OTLP item, counted before it is decoded. No setting: it bounds
-    /// the row of one item, which is far smaller in practice.
+    /// Maximum number of messages and list elements in one OTLP item, counted before it is decoded. No setting: it
+    /// bounds the row of one item, which is far smaller in practice.
     pub nodes: u32,
     /// Maximum number of attributes per item; 0 = no limit.
     pub attributes: u32,

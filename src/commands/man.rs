@@ -45,7 +45,8 @@ pub fn page() -> String {
         .and_then(|()| man.render_options_section(&mut page))
         .and_then(|()| environment().to_writer(&mut page))
         .expect("memory accepts every byte");
-    String::from_utf8_lossy(&page).into_owned() + include_str!("man_sections.roff")
+    // groff without preconv reads ASCII alone.
+    String::from_utf8_lossy(&page).replace('…', r"\[u2026]") + include_str!("man_sections.roff")
 }
 
 fn commands_and_settings(command: &Command) -> Roff {
@@ -129,7 +130,11 @@ mod tests {
     #[test]
     fn the_page_names_every_command_and_every_setting() {
         let page = super::page();
-        let escaped = |text: &str| text.replace('-', "\\-").replace('\'', "\\*(Aq");
+        assert!(page.is_ascii());
+        let escaped = |text: &str| {
+            let text = text.replace('-', "\\-").replace('\'', "\\*(Aq");
+            text.replace('…', "\\[u2026]")
+        };
         for setting in all() {
             assert!(
                 page.contains(&escaped(&setting.variable())),

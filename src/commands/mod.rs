@@ -163,8 +163,8 @@ fn backlog(config: &Config) -> Result<Backlog, OpenError> {
 /// logs the progress. Returns a summary.
 ///
 /// # Errors
-/// A sentence if the schema is of an unknown shape, the rows are to be imported into SQLite, there are none to import, or
-/// the database is unavailable.
+/// A sentence if the schema is of an unknown shape, the rows are to be imported into SQLite, there are none to import,
+/// or the database is unavailable.
 pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, String> {
     let mut options = config.store.clone();
     options.migrate = true;

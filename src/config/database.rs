@@ -161,8 +161,8 @@ pub(super) fn describe(options: &PgConnectOptions) -> String {
     format!("{user}@{host}:{port}/{database}, sslmode {mode}")
 }
 
-/// Reads the files that a connection needs for TLS, and returns a problem for each that cannot be read. The driver reads
-/// them only when it connects, and its error does not name the file.
+/// Reads the files that a connection needs for TLS, and returns a problem for each that cannot be read. The driver
+/// reads them only when it connects, and its error does not name the file.
 fn missing_certificates(
     place: &str,
     options: &PgConnectOptions,

@@ -54,8 +54,8 @@ pub enum Error {
     /// 408: the body arrives too slowly.
     #[error("the body took too long to arrive")]
     SlowBody,
-    /// 503: the body of an OTLP request arrives too slowly. OTLP clients drop the data of a request that is answered 408
-    /// (OTLP 1.11, "Retryable Response Codes").
+    /// 503: the body of an OTLP request arrives too slowly. OTLP clients drop the data of a request that is answered
+    /// 408 (OTLP 1.11, "Retryable Response Codes").
     #[error("the body took too long to arrive")]
     SlowExport,
     /// 413: larger than any request may be, so that a retry is of no use.
@@ -109,8 +109,9 @@ pub struct Facts {
     pub status: StatusCode,
     /// The code of `google.rpc.Status` (google/rpc/code.proto), which is also gRPC's status code.
     pub rpc_code: Code,
-    /// The outcome as which the request is counted: invalid if the body, a parameter or a header has a mistake; denied if
-    /// the sender, the path, the method, the content type or the coding is wrong; else refused, which reads as lost events.
+    /// The outcome as which the request is counted: invalid if the body, a parameter or a header has a mistake; denied
+    /// if the sender, the path, the method, the content type or the coding is wrong; else refused, which reads as lost
+    /// events.
     pub counted_as: RequestOutcome,
     /// The answer has `Retry-After`: the same request may succeed later.
     pub is_retryable: bool,
@@ -242,7 +243,8 @@ mod tests {
         }
     }
 
-    /// A misspelt parameter and a key that is too long counted as refused, which alerts and documents read as lost events.
+    /// A misspelt parameter and a key that is too long counted as refused, which alerts and documents read as lost
+    /// events.
     #[test]
     fn a_mistake_of_the_client_is_never_refused() {
         let parameter = Error::Parameter {

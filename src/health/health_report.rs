@@ -11,7 +11,8 @@ use crate::lifecycle::Phase;
 use crate::store::{Liveness, PoolState};
 use crate::telemetry::connection_counts::ConnectionState;
 
-/// The time in which a database that does not answer yet, while the first contact lasts, is not reported as unavailable.
+/// The time in which a database that does not answer yet, while the first contact lasts, is not reported as
+/// unavailable.
 const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
 /// Bytes that the smallest group of records takes in a segment.

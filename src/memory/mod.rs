@@ -47,7 +47,8 @@ pub struct MemoryShares {
     /// when the limit was higher, so at least one of those must fit. The writer stays within this share by the sizes of
     /// its batches and pieces.
     pub write_bytes: usize,
-    /// The same for one record that is written with nothing beside it: all of 5/16, as its largest row may have to be held.
+    /// The same for one record that is written with nothing beside it: all of 5/16, as its largest row may have to be
+    /// held.
     pub large_record_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,

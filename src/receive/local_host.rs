@@ -103,8 +103,8 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Returns whether a value of `Host` is a name or an address, with or without a port (RFC 3986, section 3.2.2); an empty
-/// name is one.
+/// Returns whether a value of `Host` is a name or an address, with or without a port (RFC 3986, section 3.2.2); an
+/// empty name is one.
 fn is_host(value: &[u8]) -> bool {
     let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
     let (host_ends, port) = if value.first() == Some(&b'[') {

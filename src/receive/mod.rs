@@ -76,8 +76,8 @@ pub struct Options {
     pub header_timeout: Duration,
     /// Maximum time for receiving a whole body.
     pub body_timeout: Duration,
-    /// Maximum time between two pieces of a body. No setting: TCP sends a lost segment again many times within 10 s, and
-    /// a slow but steady body has until `body_timeout`.
+    /// Maximum time between two pieces of a body. No setting: TCP sends a lost segment again many times within 10 s,
+    /// and a slow but steady body has until `body_timeout`.
     pub body_idle_timeout: Duration,
     /// Maximum time from the whole body to the answer, without the wait of `?wait=stored`.
     pub handling_timeout: Duration,
@@ -106,8 +106,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Time for which an accepted request is remembered, so that a retry is not stored again; `None` = not at all.
     pub duplicate_window: Option<Duration>,
-    /// Maximum number of remembered requests; the oldest are removed first. No setting: at about 150 bytes each, they are
-    /// a part of the memory outside the shares ([`crate::memory::REST_BYTES`]).
+    /// Maximum number of remembered requests; the oldest are removed first. No setting: at about 150 bytes each, they
+    /// are a part of the memory outside the shares ([`crate::memory::REST_BYTES`]).
     pub duplicate_requests: usize,
     /// The OTLP signals whose requests are duplicates if their bytes are equal.
     pub duplicate_signals: Vec<Signal>,

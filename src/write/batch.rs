@@ -219,7 +219,8 @@ impl PendingBatch {
         self.batch.dead_letters.push(letter);
     }
 
-    /// Turns the only record of the batch into a dead letter. Used if the database does not report which row it refuses.
+    /// Turns the only record of the batch into a dead letter. Used if the database does not report which row it
+    /// refuses.
     pub(super) fn refuse_record(&mut self, sqlstate: String, message: String) {
         let fault = DecodeFault::refused(sqlstate, message);
         self.batch.dead_letters = vec![whole(&self.records[0], fault)];

@@ -15,8 +15,8 @@ use crate::decode::otlp::schema::{
 };
 use crate::event::Signal;
 
-/// The JSON name of a list of resources, scopes, metrics or items, and the braces that close each element; no braces for
-/// items, which are closed already.
+/// The JSON name of a list of resources, scopes, metrics or items, and the braces that close each element; no braces
+/// for items, which are closed already.
 pub(super) type ListLevel = (&'static str, &'static str);
 
 /// Returns the message of an export and its lists, the outermost first; `None` for native events.

@@ -74,8 +74,9 @@ impl<'t> JsonText<'t> {
     fn push_beyond_buffer(&mut self, mut rest: &str) {
         if let Some(take) = &mut self.take {
             while self.text.len() + rest.len() > PIECE_BYTES {
-                self.text.reserve_exact(PIECE_BYTES - self.text.len());
-                let room = rest.floor_char_boundary(PIECE_BYTES - self.text.len());
+                self.text
+                    .reserve_exact(PIECE_BYTES.saturating_sub(self.text.len()));
+                let room = rest.floor_char_boundary(PIECE_BYTES.saturating_sub(self.text.len()));
                 self.text.push_str(&rest[..room]);
                 rest = &rest[room..];
                 take(&self.text);

@@ -313,8 +313,8 @@ impl Connection {
         }
     }
 
-    /// Returns the shortest time after which an activity that begins from now on may expire. Nothing wakes the loop when
-    /// an activity begins, so the loop checks again by then.
+    /// Returns the shortest time after which an activity that begins from now on may expire. Nothing wakes the loop
+    /// when an activity begins, so the loop checks again by then.
     fn shortest_activity(&self) -> Duration {
         self.header_timeout().min(self.idle).max(HEAD_AGAIN)
     }

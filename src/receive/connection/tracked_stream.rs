@@ -82,7 +82,8 @@ impl TrackedStream {
         ioctl_fionread(&self.lock().stream).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// Returns the activity on the connection, except for [`Activity::Unread`], and the deadline by which that must end.
+    /// Returns the activity on the connection, except for [`Activity::Unread`], and the deadline by which that must
+    /// end.
     pub(crate) fn activity(&self, header_timeout: Duration, idle: Duration) -> (Activity, Instant) {
         let state = self.lock();
         if let Some((_, oldest)) = state.requests.first_key_value() {

@@ -123,7 +123,8 @@ pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLi
 /// Returns the next piece, or `None` at the end; trailers are ignored.
 ///
 /// # Errors
-/// [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
+/// [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes, [`Error::Malformed`] if the body is cut short
+/// or framed wrongly.
 pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
     loop {
         let end = earlier(limits.end, limits.client_end);

@@ -13,8 +13,8 @@ pub struct EncodedRow<'a> {
 }
 
 impl<'a> EncodedRow<'a> {
-    /// Parses a tuple; `None` unless it is one whole tuple with as many fields as [`COLUMNS`](super::COLUMNS) and a time
-    /// of receipt. The contents of the fields are not checked.
+    /// Parses a tuple; `None` unless it is one whole tuple with as many fields as [`COLUMNS`](super::COLUMNS) and a
+    /// time of receipt. The contents of the fields are not checked.
     #[must_use]
     pub fn new(tuple: &'a [u8]) -> Option<Self> {
         let mut rest = tuple.strip_prefix(&FIELDS.to_be_bytes())?;

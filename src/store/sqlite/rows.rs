@@ -65,7 +65,8 @@ impl Sqlite {
                 Ok(count) => {
                     inserted += count;
                     next = chunk.end;
-                    // A trigger with RAISE(FAIL) leaves the chunk's earlier rows, so that inserting all again is no success.
+                    // A trigger with RAISE(FAIL) leaves the chunk's earlier rows, so that inserting all again is no
+                    // success.
                     if let Some((_, error)) = refused.take_if(|(end, _)| *end == next) {
                         return Err(error);
                     }

@@ -15,7 +15,8 @@ const PREFIX_BYTES: usize = 5;
 /// Returns the message as a body of the announced length, and its compression, which is `encoding` if the flag is 1.
 ///
 /// # Errors
-/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes.
+/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] or [`Error::SlowExport`]
+/// if a time limit passes.
 pub(crate) async fn open(
     mut body: Body,
     encoding: ContentEncoding,
