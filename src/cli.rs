@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_drained_under_the_settings_of_the_log_the_writer_and_the_store() {
+    fn a_directory_is_drained_under_the_settings_of_the_journal_the_writer_and_the_store() {
         let read = read("r journal drain --data-dir a --store postgres --retry-max 1s").unwrap();
         assert_eq!(read.task, Task::JournalDrain);
         assert_eq!(read.flags.len(), 3);

@@ -308,7 +308,7 @@ mod tests {
     use crate::position_set::PositionSet;
 
     #[test]
-    fn the_log_report_names_each_problem_under_its_file() {
+    fn the_journals_report_names_each_problem_under_its_file() {
         let segment = SegmentReport {
             path: "data/journal/0001.seg".into(),
             stream: StreamId([0xab; 16]),

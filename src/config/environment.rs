@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_injects_is_passed_over_in_one_line() {
+    fn variables_that_kubernetes_injects_are_ignored_in_one_line() {
         for (prefix, port) in [
             ("RUVVECTOR", "80"),
             ("RUVVECTOR_SERVICE", "3100"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_variables_are_taken_beside_injected_ones() {
+    fn our_own_variables_are_accepted_beside_injected_ones() {
         let mut variables = vec![
             ("RUVVECTOR_SERVICE_PORT", "3200"),
             ("POSTGRES_HOST", "db"),

@@ -64,7 +64,7 @@ fn postgres(loaded: &LoadedConfig) -> &sqlx::postgres::PgConnectOptions {
 }
 
 #[test]
-fn retention_that_is_set_to_off_is_not_taken_for_forgotten() {
+fn retention_that_is_set_to_off_does_not_count_as_forgotten() {
     let url = ("DATABASE_URL", "postgres://db/events");
     for (set, forgotten) in [("off", false), ("30", false), ("auto", true)] {
         let retention = ("RUVVECTOR_RETENTION_DAYS", set);

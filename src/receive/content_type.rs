@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn one_known_content_encoding_is_taken_and_no_chain() {
+    fn one_known_content_encoding_is_accepted_and_no_chain() {
         let read = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -32,7 +32,7 @@ mod tests {
     use super::{Instant, OncePerMinute, PAUSE};
 
     #[test]
-    fn a_line_is_said_once_a_minute_however_often_it_is_caused() {
+    fn a_line_is_written_once_a_minute_however_often_it_is_caused() {
         let line = OncePerMinute::default();
         let now = Instant::now();
         assert!(line.is_ready_at(now));

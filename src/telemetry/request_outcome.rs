@@ -48,7 +48,7 @@ mod tests {
     use super::RequestOutcome;
 
     #[test]
-    fn each_outcome_stands_at_its_own_counter() {
+    fn each_outcome_has_its_own_counter() {
         for (index, outcome) in RequestOutcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index);
         }

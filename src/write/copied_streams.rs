@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lacking_is_given_up_after_a_silence_of_contact_and_no_sooner() {
+    fn missing_positions_are_decided_after_a_silence_of_contact_and_no_sooner() {
         let (streams, stream, start) = (CopiedStreams::default(), stream(true), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let check = |seconds, heartbeat| {

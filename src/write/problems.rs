@@ -248,7 +248,7 @@ mod tests {
 
     // In an outage `/health` reported one sentence twice, for 21 s and for 32 s.
     #[test]
-    fn what_stands_in_the_way_of_two_is_said_once() {
+    fn a_problem_that_stops_two_tasks_is_reported_once() {
         let problems = Problems::default();
         let text = || Some("the database did not answer until now".to_owned());
         problems.set(ProblemTopic::Contact, text());

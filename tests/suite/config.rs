@@ -97,7 +97,7 @@ fn the_binary_starts_among_the_variables_that_kubernetes_injects() {
 }
 
 #[test]
-fn the_plain_port_of_a_service_called_ruvvector_is_passed_over() {
+fn the_plain_port_of_a_service_called_ruvvector_is_ignored() {
     let variables = [
         ("RUVVECTOR_SERVICE_HOST", "10.96.3.8"),
         ("RUVVECTOR_SERVICE_PORT", "80"),

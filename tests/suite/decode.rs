@@ -308,7 +308,7 @@ fn mebibytes_of_native_json_values_take_next_to_no_memory() {
 }
 
 #[test]
-fn a_large_resource_with_very_many_scopes_is_taken_only_so_often() {
+fn a_large_resource_with_very_many_scopes_is_accepted_only_up_to_a_limit() {
     let resource = field(
         1,
         &field(

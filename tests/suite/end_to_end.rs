@@ -156,7 +156,7 @@ async fn health_answers_at_once_when_the_database_hangs() {
 /// `/health` reported a database that did not answer, and `ruvvector_db_up` was 0, while all was written: the replica
 /// for queries was unavailable, and only that was pinged.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_away_is_told_as_that_while_writing_goes_on() {
+async fn an_unavailable_replica_is_reported_as_such_while_writing_goes_on() {
     let database = Database::new().await;
     let replica = Cluster::start();
     let dir = directory();

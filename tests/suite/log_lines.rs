@@ -94,7 +94,7 @@ async fn a_second_signal_ends_a_process_whose_lines_nobody_reads() {
 
 /// Lines that found no space were lost without a trace.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_comes_back_is_told_how_many_lines_it_has_missed() {
+async fn a_reader_that_comes_back_sees_how_many_lines_it_has_missed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (mut service, mut reader) = unheard(&dir).await;
     until_lines_are_dropped(&service).await;

@@ -275,7 +275,7 @@ async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
 
 /// Outside the service's directory, without `DATABASE_URL`, each command ended with `unable to open database file`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_is_told_no_database_says_so() {
+async fn a_command_without_a_database_setting_says_so() {
     let dir = directory();
     let elsewhere = dir.path().join("elsewhere");
     let elsewhere = elsewhere.to_str().expect("UTF-8");

@@ -120,7 +120,7 @@ async fn ready_comes_with_the_first_200_and_stopping_before_the_ports_close() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signs_of_life_stop_while_the_log_hangs_and_come_again_after() {
+async fn watchdog_pings_stop_while_the_journal_hangs_and_return_after() {
     let hang = Duration::from_secs(4);
     let dir = directory();
     let path = dir.path().join("notify");

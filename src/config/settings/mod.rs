@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_unique_and_every_default_is_a_value_that_is_taken() {
+    fn every_key_is_unique_and_every_default_is_a_value_that_is_accepted() {
         let mut seen = BTreeSet::new();
         for setting in all() {
             assert!(seen.insert(setting.key), "{} is defined twice", setting.key);

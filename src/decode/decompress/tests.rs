@@ -216,7 +216,7 @@ fn what_is_reserved_follows_what_is_there() {
 }
 
 #[test]
-fn without_room_nothing_more_is_taken() {
+fn without_room_nothing_more_is_accepted() {
     let mut left = 2 * MIB;
     let bomb = gzip_bomb(16);
     let result = decompress(Gzip, &bomb, 64 * MIB, &mut |bytes| {

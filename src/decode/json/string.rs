@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_surrogate_is_seen_wherever_it_stands() {
+    fn a_lone_surrogate_is_seen_in_every_place() {
         for raw in [
             r#""\ud800""#,
             r#""\udc00""#,

@@ -209,7 +209,7 @@ mod tests {
     use super::meant;
 
     #[test]
-    fn a_name_that_is_nearly_a_fields_is_taken_for_that_field() {
+    fn a_name_that_is_nearly_a_fields_counts_as_that_field() {
         for (key, field) in [
             ("correlation_id", Some("correlationId")),
             ("CorrelationID", Some("correlationId")),

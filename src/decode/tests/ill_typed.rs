@@ -229,7 +229,7 @@ fn a_metrics_envelope_that_cannot_be_mapped_rejects_its_points() {
 }
 
 #[test]
-fn a_syntax_error_refuses_the_request_wherever_it_stands() {
+fn a_syntax_error_in_any_place_refuses_the_request() {
     for signal in Signal::OTLP {
         let good = item("");
         for bad in [

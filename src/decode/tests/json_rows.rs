@@ -98,7 +98,7 @@ fn j2_enums_are_numbers_or_names() {
 }
 
 #[test]
-fn j3_snake_case_is_taken_camel_case_wins_and_strict_takes_only_that() {
+fn j3_snake_case_is_accepted_camel_case_wins_and_strict_accepts_only_that() {
     let snake = r#"{"resource_spans":[{"schema_url":"u","scope_spans":[{"spans":[{"trace_id":"c2b1f7a40d3e4f5896a7b8c9d0e1f2a3",
         "span_id":"d0e1f2a3b4c5d6e7","start_time_unix_nano":1799999999000000000,"end_time_unix_nano":1799999999000000000,
         "attributes":[{"key":"a","value":{"array_value":{"values":[{"string_value":"x"}]}}}]}]}]}]}"#;
@@ -371,7 +371,7 @@ fn a_value_nested_too_deep_however_deep_rejects_its_span_alone() {
 }
 
 #[test]
-fn a_request_as_a_person_would_write_it_is_taken() {
+fn a_request_as_a_person_would_write_it_is_accepted() {
     let body = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"till"}}]},
         "scopeSpans":[{"scope":{"name":"receipts","version":"2.1","attributes":[{"key":"team",
         "value":{"stringValue":"front"}}]},"spans":[{"traceId":"C2B1F7A40D3E4F5896A7B8C9D0E1F2A3",

@@ -143,7 +143,7 @@ fn the_status_is_the_short_name_of_the_severitys_range() {
 }
 
 #[test]
-fn an_absent_body_an_empty_value_and_an_empty_string_are_told_apart() {
+fn an_absent_body_an_empty_value_and_an_empty_string_differ() {
     for (body, expected) in [
         (None, "{}"),
         (Some(AnyValue::default()), r#"{"body": {"$empty": true}}"#),

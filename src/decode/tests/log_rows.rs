@@ -192,7 +192,7 @@ fn j1_j2_j3_j4_ids_enums_names_and_numbers_are_read_as_in_every_json() {
 }
 
 #[test]
-fn another_signals_body_is_refused_and_it_is_said_why() {
+fn another_signals_body_is_refused_with_the_reason() {
     let spans_json = br#"{"x":1,"resourceSpans":[{"scopeSpans":[{"spans":[{}]}]}]}"#;
     let logs_json = br#"{"resource_logs":[{}]}"#;
     for (body, source, says) in [
@@ -228,7 +228,7 @@ fn another_signals_body_is_refused_and_it_is_said_why() {
 
 /// An 8 MiB body with records of two bytes made a gigabyte of rows.
 #[test]
-fn no_more_records_are_taken_of_a_request_than_their_rows_fit_into_memory() {
+fn no_more_records_of_a_request_are_accepted_than_their_rows_fit_into_memory() {
     struct Count(u32);
     impl Sink for Count {
         fn resource(&mut self, _: Resource) {}

@@ -172,7 +172,7 @@ fn each_kind_of_data_has_its_number_and_name() {
 }
 
 #[test]
-fn a_point_is_told_apart_by_its_series() {
+fn a_point_is_identified_by_its_series() {
     let of = |attributes| with_attributes(attributes).correlation_id;
     let (a, b) = (pair("a", text("1")), pair("bb", text("2")));
     let series = of(vec![b.clone(), a.clone()]);
@@ -326,7 +326,7 @@ fn cut_metadata_of_a_metric_flags_each_of_its_points_and_counts_once() {
 }
 
 #[test]
-fn series_are_told_apart_by_what_a_limit_cuts_from_their_rows() {
+fn series_differ_by_attributes_that_a_limit_cuts_from_their_rows() {
     let limits = Limits {
         value_bytes: 2,
         ..Limits::default()

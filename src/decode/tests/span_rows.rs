@@ -82,7 +82,7 @@ fn g4_unknown_fields_are_ignored_at_every_level() {
 }
 
 #[test]
-fn g5_every_kind_of_value_is_taken_and_can_be_told_apart() {
+fn g5_every_kind_of_value_is_accepted_and_remains_distinct() {
     let list = |values| value(Any::KvlistValue(KeyValueList { values }));
     let array = |values| value(Any::ArrayValue(ArrayValue { values }));
     let event = one(with_attributes(vec![

@@ -328,7 +328,7 @@ fn a_span_without_a_resource_belongs_to_an_unknown_service() {
 }
 
 #[test]
-fn a_resource_that_stands_after_its_scopes_still_counts() {
+fn a_resource_after_its_scopes_still_counts() {
     let resource = field(
         1,
         &[field(1, b"service.name"), field(2, &field(1, b"late"))].concat(),
@@ -345,7 +345,7 @@ fn a_resource_that_stands_after_its_scopes_still_counts() {
 }
 
 #[test]
-fn a_resource_that_cannot_be_taken_rejects_its_spans_alone() {
+fn a_resource_that_cannot_be_accepted_rejects_its_spans_alone() {
     let deep = (1..30).fold(text("x"), |inner, _| {
         value(Any::ArrayValue(ArrayValue {
             values: vec![inner],

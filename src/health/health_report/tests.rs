@@ -66,7 +66,7 @@ fn the_answer_has_the_promised_shape() {
 }
 
 #[test]
-fn an_absent_database_and_a_full_log_degrade_and_say_what_to_do() {
+fn an_unavailable_database_and_a_full_journal_degrade_and_say_what_to_do() {
     let mut away = sound();
     away.liveness.database = None;
     away.writing = false;
@@ -210,7 +210,7 @@ fn a_broken_log_and_draining_are_unhealthy() {
 }
 
 #[test]
-fn a_warning_is_told_and_changes_nothing() {
+fn a_warning_is_reported_and_changes_nothing() {
     let mut warned = sound();
     warned.notices.push("mind the data directory".to_owned());
     let body = warned.body();

@@ -60,7 +60,7 @@ mod tests {
     use crate::journal::disk::OsDisk;
 
     #[test]
-    fn only_what_was_begun_before_a_copy_was_made_is_away_from_home() {
+    fn only_streams_from_before_the_copy_count_as_copied() {
         let dir = tempfile::tempdir().unwrap();
         let (lock, copy) = (dir.path().join("lock"), dir.path().join("copy"));
         drop(OsDisk.lock(&lock).unwrap().unwrap());

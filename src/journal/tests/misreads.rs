@@ -8,7 +8,7 @@ use crate::position_set::PositionSet;
 
 /// One read in five returned a wrong byte, and 394 sound records became dead letters.
 #[test]
-fn a_wrong_read_is_repeated_before_a_record_is_given_up() {
+fn a_wrong_read_is_repeated_before_a_record_counts_as_damaged() {
     for every in [5, 7, 11] {
         let (disk, stream, _) = directory();
         disk.misread_every(every);

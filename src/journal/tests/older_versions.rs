@@ -136,7 +136,7 @@ fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
 }
 
 #[test]
-fn a_spare_is_told_from_a_segment_by_older_versions_too() {
+fn older_versions_distinguish_a_spare_from_a_segment() {
     let (disk, stream, files) = directory();
     let journal = open_with(&disk, &medium());
     journal.mark_stored(stream, 1, u64::from(RECORDS));

@@ -101,7 +101,7 @@ fn a_path_splits_at_dots_that_are_not_escaped() {
 }
 
 #[test]
-fn what_is_wrong_with_a_parameter_is_said_with_its_name() {
+fn a_mistake_in_a_parameter_is_reported_with_its_name() {
     let long = "x".repeat(10_000);
     let deep = format!("metadata.{}=1", ["a"; 33].join("."));
     for (query, parameter, sentence) in [
@@ -155,7 +155,7 @@ fn what_is_wrong_with_a_parameter_is_said_with_its_name() {
 }
 
 #[test]
-fn twenty_filters_are_taken_and_the_twenty_first_is_refused() {
+fn twenty_filters_are_accepted_and_the_twenty_first_is_refused() {
     let filters = |count: usize| {
         let filters: Vec<_> = (0..count).map(|n| format!("attributes.k{n}=v")).collect();
         format!("limit=5&order=desc&{}", filters.join("&"))

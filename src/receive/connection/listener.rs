@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_says_which_setting_moves_or_closes_the_listener() {
+    async fn the_error_of_a_used_port_names_the_setting_that_moves_or_closes_the_listener() {
         let first = Listener::bind("a", "X", &[LOOPBACK], 0).unwrap();
         let port = first.sockets[0].local_addr().unwrap().port();
         let setting = "RUVVECTOR_OTLP_HTTP_PORT";

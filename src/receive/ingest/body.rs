@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_stops_or_drips_is_given_up() {
+    async fn a_body_that_stops_or_drips_is_refused() {
         let read_within = async |body: Body, total_ms: u64, idle_ms: u64| {
             let total = Duration::from_millis(total_ms);
             let limits = limits(1 << 20, total, Duration::from_millis(idle_ms));

@@ -166,7 +166,7 @@ mod tests {
     use crate::event::{Sanitized, Signal};
 
     #[test]
-    fn cutting_is_told_only_where_a_limit_of_ours_threw_something_away() {
+    fn a_cut_is_reported_only_if_a_limit_dropped_something() {
         let checked = DecodeReport {
             accepted: 1,
             sanitized: Sanitized {

@@ -317,7 +317,7 @@ mod tests {
 
     /// A trigger's exception had no advice, and its check violation was called a missing partition.
     #[test]
-    fn what_a_trigger_raises_is_told_from_a_missing_partition() {
+    fn a_triggers_exception_is_distinguished_from_a_missing_partition() {
         for code in ["P0001", "23514", "39000"] {
             assert_eq!(in_routine(code, Some("exec_stmt_raise")), None);
             let (class, advice) = meaning(code);

@@ -100,7 +100,7 @@ fn a_time_before_1970_is_rounded_down() {
 }
 
 #[test]
-fn rows_taken_out_leave_the_others_whole() {
+fn removed_rows_leave_the_others_whole() {
     let mut rows = EncodedRows::default();
     for id in ["a", "bb", "ccc", "dddd", "eeeee"] {
         rows.push(&event(id), 0);

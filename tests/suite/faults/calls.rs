@@ -67,7 +67,7 @@ async fn run_traced(launch: &Launch, load: &Load, at_most: Duration) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
+async fn a_kill_at_any_system_call_of_the_journal_loses_and_doubles_nothing() {
     let calls: u32 = setting("RUVVECTOR_TEST_CALLS", 6);
     let database = Database::new().await;
     let dir = directory();

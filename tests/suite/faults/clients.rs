@@ -186,7 +186,7 @@ fn window_updates(frames: &mut Frames) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f22_clients_alone_cannot_take_the_descriptors_that_the_log_and_the_store_need() {
+async fn f22_clients_alone_cannot_use_the_descriptors_that_the_journal_and_the_store_need() {
     let dir = directory();
     let launch = Launch::sqlite(dir.path()).under(&["prlimit", "--nofile=300:300"]);
     let service = launch.start().await;

@@ -12,7 +12,7 @@ use crate::support::postgres::{Cluster, Database};
 use crate::support::service::{Launch, PATIENCE, Service};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_after() {
+async fn acknowledgements_go_on_while_the_database_is_unavailable_and_all_is_stored_after() {
     let outage = Duration::from_secs(setting("RUVVECTOR_TEST_OUTAGE_SECONDS", 120));
     let cluster = Cluster::start();
     let dir = directory();

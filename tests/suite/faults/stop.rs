@@ -113,7 +113,7 @@ async fn after_a_stop_the_embedded_store_is_one_whole_file() {
 
 /// Reported by the first operator of SQLite; PostgreSQL's log named the connections that were closed without a message.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs() {
+async fn a_stop_closes_the_connections_to_the_database_and_never_waits_for_one_that_hangs() {
     let cluster = Cluster::start();
     let mut sql = PgConnection::connect(&cluster.url())
         .await

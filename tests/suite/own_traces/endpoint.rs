@@ -9,7 +9,7 @@ use super::{INTERVAL, TRACE, all, directory, free_port, ingest, spans, tracepare
 use crate::support::service::{Launch, Service};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_is_away_or_silent_delays_nobody_and_no_stop() {
+async fn an_unavailable_or_silent_endpoint_delays_nobody_and_no_stop() {
     // Accepts connections, and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent = silent.local_addr().expect("bound").port();

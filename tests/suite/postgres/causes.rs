@@ -171,7 +171,7 @@ async fn until_ok(so: impl AsyncFn() -> bool) {
 /// A provider made the database read-only because its disk was nearly full, and the advice was to set the URL to the
 /// primary, which it was.
 #[tokio::test]
-async fn a_read_only_primary_is_told_from_a_standby() {
+async fn a_read_only_primary_is_distinguished_from_a_standby() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     let name = database.options().get_database().unwrap().to_owned();
@@ -196,7 +196,7 @@ async fn a_read_only_primary_is_told_from_a_standby() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_is_told_from_a_read_only_primary() {
+async fn a_standby_is_distinguished_from_a_read_only_primary() {
     let (cluster, target) = cluster().await;
     Store::new(&options(target.clone()))
         .prepare()

@@ -83,7 +83,7 @@ async fn a_lock_that_somebody_holds_ends_the_attempt_and_not_the_writer() {
 }
 
 #[tokio::test]
-async fn a_missing_database_a_wrong_user_and_a_closed_port_are_told_apart() {
+async fn a_missing_database_a_wrong_user_and_a_closed_port_are_distinguished() {
     let database = Database::new().await;
     let mut cases = Vec::new();
     let missing = options(database.options().database("no_such_database"));
@@ -165,7 +165,7 @@ async fn a_connection_that_ends_in_the_middle_of_a_copy_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stops_and_comes_back_is_noticed_and_the_account_read_again() {
+async fn a_server_that_stops_and_comes_back_is_noticed_and_the_stored_positions_are_read_again() {
     let cluster = Cluster::start();
     let target: sqlx::postgres::PgConnectOptions = cluster.url().parse().unwrap();
     let mut settings = options(target);

@@ -64,7 +64,7 @@ async fn two_collectors_that_need_the_same_days_both_get_them() {
 }
 
 #[tokio::test]
-async fn a_table_that_stands_by_itself_under_a_partitions_name_is_left_alone() {
+async fn a_separate_table_under_a_partitions_name_is_left_unchanged() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     write_ages(&store, &[10]).await;

@@ -63,11 +63,11 @@ async fn refused(store: &Store, bad: &[u8], index: usize) -> String {
         panic!("not refused: {error:?}");
     };
     assert_eq!(*row, Some(index), "{error:?}");
-    let account = store
+    let stored_positions = store
         .stored_positions(stream)
         .await
         .expect("the database answers");
-    assert_eq!(account, StoredPositions::default());
+    assert_eq!(stored_positions, StoredPositions::default());
     all.rows.remove(index);
     store.write(&all).await.expect("the others are good");
     sqlstate.clone()

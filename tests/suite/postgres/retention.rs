@@ -290,8 +290,8 @@ async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
     )
     .await;
     copy.maintain(None).await.unwrap().done().unwrap();
-    let account = origin.stored_positions(stream).await.unwrap();
-    assert_eq!(account.ranges(), [1..=4]);
+    let stored_positions = origin.stored_positions(stream).await.unwrap();
+    assert_eq!(stored_positions.ranges(), [1..=4]);
 }
 
 /// Found by reading: each start that accepted nothing left a row that nobody ever released.

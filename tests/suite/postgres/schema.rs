@@ -187,7 +187,7 @@ async fn a_column_that_was_changed_by_hand_is_named() {
 }
 
 #[tokio::test]
-async fn a_table_that_stands_in_the_migrations_way_is_named() {
+async fn a_table_that_blocks_the_migration_is_named() {
     let database = Database::new().await;
     let mut sql = database.connect().await;
     execute(&mut sql, "CREATE TABLE telemetry_resources (id INT)").await;
@@ -210,7 +210,7 @@ async fn a_database_that_is_not_utf8_is_refused() {
 }
 
 #[tokio::test]
-async fn an_account_table_put_back_in_time_is_noticed_before_anything_is_written() {
+async fn stored_positions_set_back_in_time_are_noticed_before_anything_is_written() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     let stream = begun(&store).await;

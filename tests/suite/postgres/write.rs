@@ -207,7 +207,7 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
 }
 
 #[tokio::test]
-async fn positions_without_rows_join_the_account() {
+async fn positions_without_rows_are_stored() {
     let (_database, store) = prepared().await;
     let stream = begun(&store).await;
     store
@@ -371,7 +371,7 @@ async fn an_error_at_commit_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn after_a_commit_whose_answer_was_lost_only_the_account_tells() {
+async fn after_a_commit_whose_answer_was_lost_only_the_stored_positions_show_its_outcome() {
     let (database, store) = prepared().await;
     let (mut sql, mut gate) = (database.connect().await, database.connect().await);
     let stream = begun(&store).await;

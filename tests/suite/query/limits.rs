@@ -135,7 +135,7 @@ async fn a_query_over_its_time_is_answered_504_and_ends_in_both_stores() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_or_not_set_up_is_answered_503() {
+async fn an_unavailable_database_or_one_without_tables_is_answered_503() {
     let nobody = PgConnectOptions::new()
         .host("127.0.0.1")
         .port(1)

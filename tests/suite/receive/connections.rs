@@ -267,7 +267,7 @@ async fn a_stop_does_not_wait_for_places_that_do_not_come_free() {
 }
 
 #[tokio::test]
-async fn before_the_stop_clients_are_served_and_told_to_go() {
+async fn before_the_stop_clients_are_served_and_asked_to_disconnect() {
     let served = Served::start().await;
     let mut old = served.raw().await;
     assert_eq!(exchange(&mut old).await.header("connection"), None);

@@ -120,7 +120,7 @@ async fn one_event_too_many_is_413_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_nul_is_taken_and_any_data_is_only_data() {
+async fn a_nul_is_accepted_and_any_data_is_only_data() {
     let served = Served::start().await;
     for value in [r"a\u0000b", "__proto__", r"\u001b[31m", r"\r\nX: y"] {
         let body = format!(r#"{{"correlationId":"{value}","integration":"i","eventType":"e"}}"#);
@@ -219,7 +219,7 @@ async fn parameters_that_are_not_known_are_refused() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_database_is_told_that_it_has_not_stored() {
+async fn a_client_that_waits_for_the_database_hears_that_it_has_not_stored() {
     let served = Served::start().await;
     let answer = served.post("/ingest?wait=stored", JSON, EVENT).await;
     let expected = json!({"accepted": 1, "rejected": 0, "stored": false});

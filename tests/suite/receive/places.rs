@@ -134,7 +134,7 @@ async fn assert_only_monitored(service: &Service, places: usize) {
 
 /// 2,048 connections that did nothing stopped every port, including `/health` and `/metrics`, and nothing reported it.
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_metrics_answer_while_every_place_is_taken() {
+async fn health_and_metrics_answer_while_every_connection_is_used() {
     const PLACES: usize = 8;
     for holder in [Holder::Idle, Holder::Headless, Holder::SlowBody] {
         let dir = tempfile::tempdir().expect("a temporary directory");

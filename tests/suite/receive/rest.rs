@@ -150,7 +150,7 @@ fn options(idle: Duration) -> Options {
 /// of idle time the service announced the end of the connection and closed it in the same moment, or without an
 /// announcement.
 #[tokio::test]
-async fn an_http2_connection_at_rest_ends_in_two_steps_a_round_trip_apart() {
+async fn an_idle_http2_connection_ends_in_two_steps_a_round_trip_apart() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let page = recorder.handle();
     let _here = metrics::set_default_local_recorder(&recorder);
@@ -196,7 +196,7 @@ async fn an_http2_connection_at_rest_ends_in_two_steps_a_round_trip_apart() {
 
 /// Calls that were sent at the moment of the end of the idle time met a closed connection.
 #[tokio::test]
-async fn no_call_is_lost_at_the_end_of_a_rest_whenever_it_is_sent() {
+async fn no_call_is_lost_at_the_end_of_the_idle_time_whenever_it_is_sent() {
     let idle = Duration::from_millis(400);
     for port in Port::ALL {
         let served = port.serve(options(idle)).await;
@@ -234,7 +234,7 @@ async fn no_call_is_lost_at_the_end_of_a_rest_whenever_it_is_sent() {
 
 /// A client of gRPC connects before it has anything to send; it was cut after the time that a request's head may take.
 #[tokio::test]
-async fn an_http2_connection_rests_before_its_first_call_too() {
+async fn an_http2_connection_may_be_idle_before_its_first_call_too() {
     for port in Port::ALL {
         let served = port
             .serve(Options {
@@ -254,7 +254,7 @@ async fn an_http2_connection_rests_before_its_first_call_too() {
 
 /// A closed laptop and a killed client counted as connections that had failed.
 #[tokio::test]
-async fn a_client_that_goes_away_while_it_rests_has_not_failed() {
+async fn a_client_that_disconnects_while_it_is_idle_has_not_failed() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let page = recorder.handle();
     let _here = metrics::set_default_local_recorder(&recorder);
@@ -311,7 +311,7 @@ async fn a_client_that_goes_away_while_it_rests_has_not_failed() {
     reason = "the runtime is to find both at once when it has a turn again"
 )]
 #[tokio::test]
-async fn a_request_of_http1_that_has_arrived_when_the_rest_ends_is_answered() {
+async fn a_request_of_http1_that_has_arrived_when_the_idle_time_ends_is_answered() {
     let idle = Duration::from_millis(200);
     let served = Served::start_with(Options {
         header_timeout: Duration::from_millis(20),
@@ -334,7 +334,7 @@ async fn a_request_of_http1_that_has_arrived_when_the_rest_ends_is_answered() {
 }
 
 #[tokio::test]
-async fn a_connection_of_http1_at_rest_is_closed_without_a_reset_and_its_client_knows_when() {
+async fn an_idle_connection_of_http1_is_closed_without_a_reset_and_its_client_knows_when() {
     let served = Served::start_with(options(Duration::from_secs(2))).await;
     let relay = Relay::start(served.address, DELAY).await;
     let mut raw = Raw::connect(relay.address).await;

@@ -226,7 +226,7 @@ async fn strange_targets_lead_nowhere() {
 /// A Collector with a persistent queue dropped 2,000 records after an upload had stalled for 11 s: it was answered 408,
 /// which is final for clients of OTLP.
 #[tokio::test]
-async fn a_slow_body_is_given_up_the_log_untouched_and_otlp_is_asked_to_send_again() {
+async fn a_slow_body_is_refused_the_journal_untouched_and_otlp_is_asked_to_send_again() {
     let whole = Options {
         body_timeout: Duration::from_millis(300),
         ..Options::default()
@@ -262,7 +262,7 @@ async fn a_slow_body_is_given_up_the_log_untouched_and_otlp_is_asked_to_send_aga
 }
 
 #[tokio::test]
-async fn what_a_client_sent_before_it_went_away_is_stored_whole_or_not_at_all() {
+async fn a_request_of_a_client_that_disconnected_is_stored_whole_or_not_at_all() {
     let served = Served::start().await;
     let mut cut = served.raw().await;
     cut.send(head("/ingest", "", EVENT.len())).await;
@@ -310,7 +310,7 @@ async fn what_is_no_http_is_closed_counted_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn grpc_on_a_port_of_http_is_told_its_own_port() {
+async fn grpc_on_a_port_of_http_gets_the_right_port() {
     let served = Served::start().await;
     let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let request = Request::post(served.url(export))

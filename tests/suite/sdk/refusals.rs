@@ -126,7 +126,7 @@ async fn python_in_json_comes_again_and_nothing_is_missing() {
 // JavaScript's exporter over gRPC tries only once, whatever the answer, and reports the failure: a fact of that SDK,
 // which docs/sdks.md has for its users. When a later version tries again, this is to be `arrives_later`.
 #[tokio::test(flavor = "multi_thread")]
-async fn javascript_over_grpc_is_told_of_what_was_not_taken() {
+async fn javascript_over_grpc_reports_what_was_not_accepted() {
     let refused = Refused::once("javascript", Protocol::Grpc).await;
     assert_ne!(refused.sent.failures, Vec::<String>::new());
     refused.service.until_drained().await;

@@ -91,7 +91,7 @@ async fn a_file_that_was_renamed_is_named_and_written_to_once_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_removed_is_noticed_at_rest_and_made_again_by_the_next_start() {
+async fn a_removed_file_is_noticed_without_events_and_made_again_by_the_next_start() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let launch = Launch::sqlite(dir.path());
     let mut service = launch.start().await;
@@ -114,7 +114,7 @@ async fn a_file_that_was_removed_is_noticed_at_rest_and_made_again_by_the_next_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_file_in_its_place_is_gone_over_to_unless_a_wal_of_the_first_is_left() {
+async fn another_file_in_its_place_is_used_unless_a_wal_of_the_first_is_left() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let launch = Launch::sqlite(dir.path());
     let service = launch.start().await;

@@ -74,15 +74,15 @@ async fn rows_dead_letters_and_positions_are_stored_as_they_are() {
     assert_eq!(dead.get::<Vec<u8>, _>("payload"), b"{\0}");
     assert_eq!(dead.get::<i64, _>("item"), 3);
     assert_eq!(dead.get::<i64, _>("received_at"), 1_700_000_000_123_456);
-    let account = store
+    let stored_positions = store
         .stored_positions(STREAM)
         .await
-        .expect("the account is read");
-    assert_eq!(account, StoredPositions::new([1..=2]));
+        .expect("the positions are read");
+    assert_eq!(stored_positions, StoredPositions::new([1..=2]));
 }
 
 #[tokio::test]
-async fn a_batch_that_overlaps_the_account_stores_nothing() {
+async fn a_batch_that_overlaps_stored_positions_stores_nothing() {
     let file = File::new();
     let store = file.store().await;
     store.write(&batch(5..=8, rows(3))).await.expect("stored");
@@ -99,11 +99,11 @@ async fn a_batch_that_overlaps_the_account_stores_nothing() {
         .write(&batch(3..=4, EncodedRows::default()))
         .await
         .expect("a hole joins");
-    let account = store
+    let stored_positions = store
         .stored_positions(STREAM)
         .await
-        .expect("the account is read");
-    assert_eq!(account, StoredPositions::new([1..=8]));
+        .expect("the positions are read");
+    assert_eq!(stored_positions, StoredPositions::new([1..=8]));
     let other = store
         .stored_positions(StreamId([1; 16]))
         .await

@@ -208,7 +208,7 @@ async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() 
 /// Missing records of a directory are decided immediately in the streams' original directory; in a copy, once no other
 /// collector has sent a heartbeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damage_is_given_up_at_home_at_once_and_in_a_copy_after_a_silence() {
+async fn missing_positions_are_decided_at_once_in_the_original_and_in_a_copy_after_a_silence() {
     for is_copy in [false, true] {
         let db = Db::postgres().await;
         let dir = tempfile::tempdir().expect("a temporary directory");

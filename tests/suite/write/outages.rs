@@ -26,7 +26,7 @@ async fn behind_a_proxy(db: &Db) -> (Proxy, Db) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_away_at_the_start_and_in_the_middle_costs_nothing() {
+async fn a_database_unavailable_at_the_start_and_in_the_middle_costs_nothing() {
     let cluster = tokio::task::spawn_blocking(Cluster::start)
         .await
         .expect("started");
@@ -116,7 +116,7 @@ async fn links_that_are_slow_and_cut_at_any_byte_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_hangs_is_given_up_and_come_back_to() {
+async fn a_database_that_hangs_is_left_and_tried_again() {
     let db = Db::postgres().await;
     db.prepare().await;
     let (proxy, through) = behind_a_proxy(&db).await;
@@ -159,13 +159,13 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
             bench.progress.stored(position).await;
         }
         // As after a failover to a replica that lagged: the last transactions are gone, both rows and stored positions.
-        let account = match db {
+        let stored_positions = match db {
             Db::Postgres(_) => "UPDATE ingest_streams SET stored_positions = '{[1,4)}'",
             Db::Sqlite(_) => "UPDATE ingest_streams SET stored_positions = '[[1,3]]'",
         };
         let rows =
             "DELETE FROM telemetry_events WHERE CAST(substr(correlation_id, 2) AS BIGINT) > 60";
-        db.execute(&format!("BEGIN; {account}; {rows}; COMMIT"))
+        db.execute(&format!("BEGIN; {stored_positions}; {rows}; COMMIT"))
             .await;
         if let Db::Postgres(_) = db {
             db.execute(
@@ -188,7 +188,7 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
 /// Reported by the first operator: the database was set back by more than the journal keeps, and the stream counted as
 /// undrained for ever once its instance had stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
+async fn after_a_stop_a_gap_waits_for_nobody_and_records_of_the_journal_do() {
     let db = Db::postgres().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut bench = Bench::new(dir.path());

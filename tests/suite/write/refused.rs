@@ -144,7 +144,7 @@ const REFUSING_ONCE: &str = "
 
 /// As if a constraint that refuses everything is removed between the refusal and its examination.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_was_refused_before_a_good_one_was_taken_is_not_at_fault() {
+async fn a_row_that_was_refused_before_a_good_one_was_accepted_is_not_at_fault() {
     let db = Db::postgres().await;
     db.prepare().await;
     db.execute(REFUSING_ONCE).await;

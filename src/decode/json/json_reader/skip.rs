@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_open_brackets_are_passed_over_without_recursion() {
+    fn a_million_open_brackets_are_skipped_without_recursion() {
         let depth = 1_000_000;
         let text = "[".repeat(depth) + &"]".repeat(depth);
         let contents = skip(&text).expect("valid JSON");

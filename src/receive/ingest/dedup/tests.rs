@@ -133,7 +133,7 @@ async fn one_like_it_that_is_under_way_is_waited_for() {
 }
 
 #[tokio::test]
-async fn after_one_that_was_refused_the_next_takes_its_place_and_the_others_wait_for_that() {
+async fn after_a_refused_one_the_next_request_replaces_it_and_the_others_wait_for_that() {
     let duplicates = duplicates(100);
     for refusal in [
         AppendError::Full,
@@ -171,7 +171,7 @@ async fn of_one_whose_outcome_is_unknown_those_that_wait_learn_just_that() {
 }
 
 #[test]
-fn one_that_was_given_up_leaves_nothing() {
+fn an_abandoned_claim_leaves_nothing() {
     let duplicates = duplicates(100);
     drop(first(&duplicates, request(1), 0));
     assert!(!is_known(&duplicates, 1, 0));

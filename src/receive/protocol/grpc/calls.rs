@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_stands_at_its_number() {
+    fn a_code_has_its_number_as_index() {
         let of = |text: &'static str| {
             let headers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static(text))]);
             code_name(&headers)

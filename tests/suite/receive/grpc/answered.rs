@@ -45,7 +45,7 @@ fn assert_final(status: &Status) {
 }
 
 #[tokio::test]
-async fn r1_spans_are_taken_in_every_compression() {
+async fn r1_spans_are_accepted_in_every_compression() {
     let served = start(Options {
         duplicate_window: None,
         ..Options::default()
@@ -130,7 +130,7 @@ async fn r2_what_is_too_large_is_resource_exhausted_and_never_sent_again() {
 }
 
 #[tokio::test]
-async fn r4_a_full_log_is_unavailable_with_a_wait_of_one_to_five_seconds() {
+async fn r4_a_full_journal_is_unavailable_with_a_wait_of_one_to_five_seconds() {
     let options = Options {
         duplicate_window: None,
         ..Options::default()

@@ -106,7 +106,7 @@ async fn another_method_is_refused() {
 
 /// An exporter of OTLP/HTTP that was given the port of gRPC, and a browser.
 #[tokio::test]
-async fn http_1_is_told_what_this_port_is_for() {
+async fn http_1_gets_the_purpose_of_this_port() {
     let served = start(Options::default()).await;
     let grpc = [("content-type", "application/grpc")];
     let protobuf = [("content-type", "application/json")];

@@ -180,7 +180,7 @@ async fn r1_log_records_and_data_points_come_to_the_same_rows_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r3_a_thousand_calls_at_once_are_all_taken_once() {
+async fn r3_a_thousand_calls_at_once_are_all_accepted_once() {
     const CONNECTIONS: usize = 10;
     let (service, _dir) = start(&[]).await;
     let clients = join_all((0..CONNECTIONS).map(|_| client(&service))).await;
@@ -244,7 +244,7 @@ fn of_bytes(bytes: usize) -> ExportTraceServiceRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r2_the_largest_request_is_taken_and_one_byte_more_is_not() {
+async fn r2_the_largest_request_is_accepted_and_one_byte_more_is_not() {
     let patience = [
         ("RUVVECTOR_BODY_TIMEOUT", "120s"),
         ("RUVVECTOR_HANDLING_TIMEOUT", "120s"),
@@ -287,7 +287,7 @@ async fn export_by_all_means(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_call_is_lost_or_taken_twice_by_a_connections_age() {
+async fn no_call_is_lost_or_stored_twice_by_a_connections_age() {
     let (mut service, _dir) = start(&[("RUVVECTOR_CONNECTION_AGE", "50ms")]).await;
     let client = client(&service).await;
     for round in 0..100 {
@@ -307,7 +307,7 @@ async fn no_call_is_lost_or_taken_twice_by_a_connections_age() {
 }
 
 #[tokio::test]
-async fn a_taken_port_names_the_setting_that_moves_it() {
+async fn a_used_port_names_the_setting_that_moves_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port().to_string();

@@ -9,7 +9,7 @@ use super::super::{Served, gzip};
 use super::{JSON, ONE_SPAN_JSON, PROTOBUF, one_span, request, span, status};
 
 #[tokio::test]
-async fn g1_identity_and_gzip_and_more_are_taken() {
+async fn g1_identity_and_gzip_and_more_are_accepted() {
     let served = Served::start().await;
     let zstd = zstd::encode_all(&*one_span(), 1).unwrap();
     for (encoding, body) in [
@@ -107,7 +107,7 @@ async fn j8_a_value_of_the_wrong_type_costs_its_own_item_and_is_named() {
 /// 200 was the answer to JSON of another kind, and to a client without a body: nothing was stored, and nothing reported
 /// it.
 #[tokio::test]
-async fn j9_nothing_is_no_json_and_a_request_without_known_members_is_told_so() {
+async fn j9_nothing_is_no_json_and_a_request_without_known_members_gets_a_message() {
     let served = Served::start().await;
     for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
         for (encoding, body) in [
@@ -154,7 +154,7 @@ async fn g14_what_was_sent_before_is_a_success_like_the_first_and_logged_once() 
 }
 
 #[tokio::test]
-async fn h1_signals_that_are_not_taken_are_404_with_a_status() {
+async fn h1_signals_that_are_not_supported_are_404_with_a_status() {
     let served = Served::start().await;
     for path in ["/v1/profiles", "/v1development/profiles", "/v1/traces/x"] {
         for content_type in [PROTOBUF, JSON] {

@@ -129,7 +129,7 @@ async fn h7_a_partial_success_is_200_and_counts_what_was_rejected() {
 }
 
 #[tokio::test]
-async fn h9_h10_a_full_log_is_503_with_a_wait_of_one_to_five_seconds() {
+async fn h9_h10_a_full_journal_is_503_with_a_wait_of_one_to_five_seconds() {
     let options = Options {
         duplicate_window: None,
         ..Options::default()
@@ -291,7 +291,7 @@ async fn h14_answers_are_gzipped_when_asked_for() {
 }
 
 #[tokio::test]
-async fn h15_a_body_sent_to_the_root_is_told_the_right_path() {
+async fn h15_a_body_sent_to_the_root_gets_the_right_path() {
     let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_http_port).await;
     for (content_type, body) in [(PROTOBUF, one_span()), (JSON, ONE_SPAN_JSON.into())] {
         let answer = served
@@ -305,7 +305,7 @@ async fn h15_a_body_sent_to_the_root_is_told_the_right_path() {
 }
 
 #[tokio::test]
-async fn values_that_a_limit_cut_are_told_without_a_rejection() {
+async fn values_that_a_limit_cut_are_reported_without_a_rejection() {
     let served = Served::start_with(Options {
         decode: Limits {
             attributes: 1,
