@@ -123,13 +123,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::event::{ContentEncoding, Signal, Source};
-use crate::position_set::PositionSet;
 use crate::telemetry::own_traces::SpanError;
 
 use crate::journal::shared::{Shared, lock};
 
 pub use crate::journal::handle::Journal;
+pub use crate::journal::read::inspect::SegmentReport;
 pub(crate) use crate::journal::shared::now_unix_nano;
+pub use crate::journal::status::{JournalSizes, JournalStatus};
 
 /// Reading: records for the writer, digests for the detection of duplicates, and reports for the command line.
 mod read;
@@ -160,6 +161,9 @@ mod recovery;
 
 /// State that the journal's threads and its callers share.
 mod shared;
+
+/// The state of the journal in numbers, for metrics and `/health`.
+mod status;
 
 /// The recycler thread: recycles stored segments and fills spares.
 mod recycler;
@@ -332,66 +336,6 @@ impl SpanError for AppendError {
     }
 }
 
-/// The state of the journal, for `/health` and `/metrics`.
-///
-/// `appended`, `synced` and `stored` are positions of the live stream, 0 before the first, and always `stored` ≤
-/// `synced` ≤ `appended`. The append thread raises `appended` before it writes a group, and `synced` after the group's
-/// sync. The writer raises `stored`, the highest position up to which all are stored, after the database's commit.
-/// Records above `synced` are not durable yet; synced records above `stored` are not, or not all, in the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JournalStatus {
-    /// Events of the synced records that are not stored.
-    pub queue_events: u64,
-    /// Bytes of these records in the segments, headers included.
-    pub queue_bytes: u64,
-    /// The budget.
-    pub capacity_bytes: u64,
-    /// Receive time of the oldest synced record that is not stored, Unix nanoseconds.
-    pub oldest_unix_nano: Option<i64>,
-    pub appended: u64,
-    pub synced: u64,
-    pub stored: u64,
-    /// Number of segments, without spares.
-    pub segments: u64,
-    pub volume_free_bytes: u64,
-    pub volume_size_bytes: u64,
-    /// Age of the oldest stored record that a segment still holds.
-    pub retained_seconds: u64,
-    /// Events that were not stored when the journal was opened. Includes events that an earlier process stored, until
-    /// the writer reports them from the database, and events that the database lost since then.
-    pub backlog_at_start_events: u64,
-    pub damaged_records: u64,
-    /// Files that were found cut short when the journal was opened.
-    pub cut_segments: u64,
-    /// Records that should be in a file and are neither in one nor in the database; `damaged_records` includes them.
-    pub missing_records: u64,
-    /// Records that should be in a file and are in none, and of which it is not known yet whether the database holds
-    /// them.
-    pub undecided_records: u64,
-    /// Number of streams of earlier openings that are not wholly stored.
-    pub undrained_streams: u64,
-    /// There is no room for a further segment.
-    pub full: bool,
-    /// The cause of `full` is the volume, not the budget.
-    pub at_floor: bool,
-    /// Free bytes that the volume needs for a further segment: the floor and the segment.
-    pub volume_needed_bytes: u64,
-    /// Bytes of a usual segment.
-    pub segment_bytes: u64,
-    /// Bytes that the open segment has left for records, each with its header.
-    pub open_room_bytes: u64,
-    /// A write or sync failed, or the append thread panicked: nothing more is appended until the next opening.
-    pub broken: bool,
-}
-
-/// The sizes that the settings of a journal yield on its volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JournalSizes {
-    pub budget_bytes: u64,
-    pub segment_bytes: u64,
-    pub free_floor_bytes: u64,
-}
-
 /// An error of opening the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -426,29 +370,6 @@ pub enum OpenError {
 pub struct ReadError {
     pub path: PathBuf,
     pub error: std::io::Error,
-}
-
-/// One segment, as `journal list` and `journal verify` print it.
-#[derive(Clone, Debug, Default)]
-pub struct SegmentReport {
-    pub path: PathBuf,
-    pub stream: StreamId,
-    /// Length of the file.
-    pub bytes: u64,
-    /// The first position; 0 if the segment cannot be read.
-    pub first: u64,
-    /// The last position; `first` less one if there is none.
-    pub last: u64,
-    /// Number of requests whose payloads verify.
-    pub records: u64,
-    /// Number of accepted events of all records.
-    pub events: u64,
-    /// The segment has a valid footer.
-    pub sealed: bool,
-    /// Problems of the segment, and positions missing before it, one line each; empty if all verifies.
-    pub problems: Vec<String>,
-    /// Positions that cannot be read and were never confirmed to anybody: not a problem.
-    pub unconfirmed: PositionSet,
 }
 
 /// A disk that forgets unsynced writes, for tests.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::event::StreamId;
@@ -18,7 +18,31 @@ use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, segment_files,
 };
 use crate::journal::recovery::{READABLE, failed, refuse_earlier_name};
-use crate::journal::{Journal, OpenError, Options, SegmentReport};
+use crate::journal::{Journal, OpenError, Options};
+use crate::position_set::PositionSet;
+
+/// One segment, as `journal list` and `journal verify` print it.
+#[derive(Clone, Debug, Default)]
+pub struct SegmentReport {
+    pub path: PathBuf,
+    pub stream: StreamId,
+    /// Length of the file.
+    pub bytes: u64,
+    /// The first position; 0 if the segment cannot be read.
+    pub first: u64,
+    /// The last position; `first` less one if there is none.
+    pub last: u64,
+    /// Number of requests whose payloads verify.
+    pub records: u64,
+    /// Number of accepted events of all records.
+    pub events: u64,
+    /// The segment has a valid footer.
+    pub sealed: bool,
+    /// Problems of the segment, and positions missing before it, one line each; empty if all verifies.
+    pub problems: Vec<String>,
+    /// Positions that cannot be read and were never confirmed to anybody: not a problem.
+    pub unconfirmed: PositionSet,
+}
 
 impl Journal {
     /// Returns reports of the directory's segments, oldest first, for `journal list` and `journal verify`. Opens the
