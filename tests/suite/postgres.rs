@@ -39,6 +39,9 @@ mod clock;
 /// A role with adverse settings for all of the service's SQL.
 mod hostile;
 
+/// The settings of the service's transactions.
+mod session_settings;
+
 /// Errors that are not a row's fault.
 mod errors;
 
