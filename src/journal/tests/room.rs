@@ -17,17 +17,18 @@ fn sealed() -> (SimDisk, StreamId) {
     (disk, position.stream)
 }
 
+/// Takes a spare out of the pool, so that the next recycled segment becomes one instead of being removed.
+fn take_spare(journal: &Journal) {
+    let shared = &journal.shared;
+    drop(shared.take_room(shared.settings.segment_bytes).unwrap());
+}
+
 /// The stream is removed once the file is free: if the stream were found again later, it would be read a second time.
 #[test]
 fn a_freed_segment_never_comes_back() {
     let (disk, stream) = sealed();
     let journal = still(&disk, &options());
-    drop(
-        journal
-            .shared
-            .take_room(journal.shared.settings.segment_bytes)
-            .unwrap(),
-    );
+    take_spare(&journal);
     journal.mark_stored(stream, 1, 1);
     journal.shared.recycle();
     assert!(!holds(&journal, stream));
@@ -51,12 +52,7 @@ fn a_file_that_recovery_freed_never_comes_back() {
 fn a_spare_that_is_found_is_a_spare_after_a_power_cut_too() {
     let (disk, stream) = sealed();
     let journal = still(&disk, &options());
-    drop(
-        journal
-            .shared
-            .take_room(journal.shared.settings.segment_bytes)
-            .unwrap(),
-    );
+    take_spare(&journal);
     journal.mark_stored(stream, 1, 1);
     // Everything noted is durable, and one step of the freeing is done: the spare mark, which is not synced.
     journal.shared.note_positions();
@@ -77,12 +73,7 @@ fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
         for kept in [false, true] {
             let (disk, stream) = sealed();
             let journal = still(&disk, &options());
-            drop(
-                journal
-                    .shared
-                    .take_room(journal.shared.settings.segment_bytes)
-                    .unwrap(),
-            );
+            take_spare(&journal);
             journal.mark_stored(stream, 1, 1);
             disk.die_after(changes);
             journal.shared.recycle();

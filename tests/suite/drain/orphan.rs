@@ -26,11 +26,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
     let mut service = launch.start().await;
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
-    service
-        .until("events are stored", async |service: &Service| {
-            service.metrics().await.sum("ruvvector_write_events_total") > 0.0
-        })
-        .await;
+    service.until_events_are_stored().await;
     cluster.stop("fast");
     tokio::time::sleep(Duration::from_secs(3)).await;
     service.kill();

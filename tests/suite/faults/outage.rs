@@ -20,11 +20,7 @@ async fn acknowledgements_go_on_while_the_database_is_unavailable_and_all_is_sto
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
-    service
-        .until("events are stored", async |service: &Service| {
-            service.metrics().await.sum("ruvvector_write_events_total") > 0.0
-        })
-        .await;
+    service.until_events_are_stored().await;
     service
         .until("the service is well", async |service: &Service| {
             service.health().await["status"] == "ok"
@@ -146,11 +142,7 @@ async fn heartbeats_go_on_while_batches_wait_for_a_lock() {
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
-    service
-        .until("events are stored", async |service: &Service| {
-            service.metrics().await.sum("ruvvector_write_events_total") > 0.0
-        })
-        .await;
+    service.until_events_are_stored().await;
 
     let mut holder = PgConnection::connect(&database.url)
         .await

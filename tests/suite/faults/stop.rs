@@ -33,11 +33,7 @@ async fn sigterm_under_load_and_with_a_stuck_client_ends_by_itself_and_loses_not
         let mut service = launch.start().await;
         load.aim(&service);
         let stuck = half_a_request(&service).await;
-        service
-            .until("events are stored", async |service: &Service| {
-                service.metrics().await.sum("ruvvector_write_events_total") > 0.0
-            })
-            .await;
+        service.until_events_are_stored().await;
         service.signal(Signal::TERM);
         let status = service.ended(STOP).await;
         assert!(status.success(), "{status}");

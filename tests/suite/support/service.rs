@@ -303,6 +303,14 @@ impl Service {
         .await;
     }
 
+    /// Waits until this process has stored an event.
+    pub async fn until_events_are_stored(&self) {
+        self.until("events are stored", async |service: &Service| {
+            service.metrics().await.sum("ruvvector_write_events_total") > 0.0
+        })
+        .await;
+    }
+
     /// Waits until `condition` holds.
     pub async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
