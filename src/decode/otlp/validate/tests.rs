@@ -1,7 +1,7 @@
 //! Tests of validation.
 
 use super::*;
-use crate::decode::json::json_text::JsonText;
+use crate::decode::json::json_text::json_string;
 use crate::decode::otlp::any_value::{ValueStyle, any_value};
 use crate::decode::otlp::schema::{ANY_VALUE, KEY_VALUE};
 use crate::decode::protobuf::WRONG_TYPE;
@@ -92,9 +92,7 @@ fn what_is_written_is_a_few_times_as_long_but_for_what_swells() {
     }
     for value in values {
         let valid = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
-        let mut out = JsonText::default();
-        any_value(&mut out, &value, &style);
-        let out = out.finish();
+        let out = json_string(|out| any_value(out, &value, &style));
         assert!(
             out.len() <= 5 * value.len() + valid.expansion_bytes,
             "{out}"
