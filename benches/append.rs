@@ -33,6 +33,7 @@ fn record(payload: &Bytes) -> NewRecord {
         decoded_bytes: 0,
         accepted: 1,
         rejected: 0,
+        is_clean: true,
         digest: [0; 16],
         payload: payload.clone(),
     }

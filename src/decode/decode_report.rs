@@ -25,6 +25,8 @@ pub(super) const TOO_EXPANDED: &str =
 #[derive(Debug, Default)]
 pub(super) struct ReportBuilder {
     report: DecodeReport,
+    /// An item or an object around items was changed, or an item expands to a multiple.
+    is_not_clean: bool,
     expansion_bytes: usize,
     unknown_expansion_bytes: usize,
 }
@@ -101,6 +103,11 @@ impl ReportBuilder {
         *count = count.saturating_add(members);
     }
 
+    /// Records that the request is not clean, although nothing of it is rejected or sanitised.
+    pub(super) const fn not_clean(&mut self) {
+        self.is_not_clean = true;
+    }
+
     pub(super) const fn reject(&mut self) {
         self.report.rejected = self.report.rejected.saturating_add(1);
     }
@@ -148,6 +155,10 @@ impl ReportBuilder {
         if self.report.rejected > 0 && self.report.accepted == 0 {
             return Err(DecodeError::Invalid(Box::new(self.report)));
         }
+        self.report.is_clean = !self.is_not_clean
+            && self.report.accepted > 0
+            && self.report.rejected == 0
+            && self.report.sanitized == Sanitized::default();
         Ok(self.report)
     }
 

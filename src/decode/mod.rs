@@ -55,6 +55,8 @@ pub struct DecodeReport {
     pub unknown: UnknownMemberReport,
     /// Latest time that an accepted item gives, in Unix nanoseconds; `None` if no item gives one.
     pub latest_unix_nano: Option<i64>,
+    /// An OTLP request with items, of which nothing was rejected, sanitised or changed, so that [`clean_events`] makes its rows.
+    pub is_clean: bool,
     /// The first unknown JSON name of an OTLP request in which no item was found; escaped, at most 64 characters.
     pub unknown_name: Option<String>,
 }
@@ -127,7 +129,7 @@ pub fn check(body: &[u8], source: &Source) -> Result<DecodeReport, DecodeError> 
         stream: StreamId([0; 16]),
         n: 0,
     };
-    decode(body, source, nowhere, None)
+    decode(body, source, nowhere, ItemValidation::Needed, None)
 }
 
 /// Passes a row to `sink` for each item that [`check`] accepts. `position` is the record's position in the journal; a
@@ -142,13 +144,38 @@ pub fn events(
     position: Position,
     sink: &mut dyn Sink,
 ) -> Result<DecodeReport, DecodeError> {
-    decode(body, source, position, Some(sink))
+    decode(body, source, position, ItemValidation::Needed, Some(sink))
+}
+
+/// Passes the same rows to `sink` as [`events`] does, without validating the items again, if the request was found
+/// clean ([`DecodeReport::is_clean`]) by this version of the decoder. For any other bytes, the rows may differ from
+/// those of [`events`], but are UTF-8 and within the columns' limits.
+///
+/// # Errors
+/// As [`events`], and [`DecodeError::Malformed`] if a text is not UTF-8. The caller then drops the rows and asks
+/// [`events`].
+pub fn clean_events(
+    body: &[u8],
+    source: &Source,
+    position: Position,
+    sink: &mut dyn Sink,
+) -> Result<DecodeReport, DecodeError> {
+    decode(body, source, position, ItemValidation::Done, Some(sink))
+}
+
+/// Tells if the items of an OTLP request have to be validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItemValidation {
+    Needed,
+    /// The request was found clean.
+    Done,
 }
 
 fn decode(
     body: &[u8],
     source: &Source,
     position: Position,
+    validation: ItemValidation,
     sink: Option<&mut dyn Sink>,
 ) -> Result<DecodeReport, DecodeError> {
     match (source.signal, source.encoding) {
@@ -156,7 +183,7 @@ fn decode(
         (Signal::Event, Encoding::NdJson) => return native::lines(body, source, sink),
         _ => {}
     }
-    let mut rows = RowBuilder::new(source, position, sink);
+    let mut rows = RowBuilder::new(source, position, validation, sink);
     match (source.signal, source.encoding) {
         (Signal::Span, Encoding::Protobuf) => {
             protobuf_request::walk(body, source, &mut rows, |item, rows| {

@@ -84,7 +84,7 @@
 //!         56 class u8 (1 request, 2 sync marker, 3 hole, 4 damaged, 5 missing)
 //!         57 signal u8 (1 event, 2 span, 3 log record, 4 metric)
 //!         58 encoding u8 (1 JSON, 2 NDJSON, 3 protobuf)  59 content encoding u8 (1 none, 2 gzip, 3 zstd, 4 deflate)
-//!         60 flags u8 (1 partial, 2 strict JSON, 4 header lost)  61 depth u8  62 native depth u8  63 zero u8
+//!         60 flags u8 (1 partial, 2 strict JSON, 4 header lost, 8 clean)  61 depth u8  62 native depth u8  63 zero u8
 //!         64 decoder's version u16  66 zero u16  68 nodes u32  72 attributes u32  76 value bytes u32
 //!         80 events u32  84 zero u32  88 digest 16 bytes  104 tenant 16 bytes (reserved, zero)
 //!         120 last position u64 (of a hole or of missing records; else the position)
@@ -218,6 +218,8 @@ pub struct NewRecord {
     pub accepted: u32,
     /// Number of rejected events.
     pub rejected: u32,
+    /// Decoding rejected and changed nothing, so that the events need no second validation.
+    pub is_clean: bool,
     /// Identifies a client's retry of the request; zero = no digest.
     pub digest: [u8; 16],
     /// The client's bytes as received.
@@ -236,6 +238,8 @@ pub struct Record {
     pub accepted: u32,
     /// Number of rejected events.
     pub rejected: u32,
+    /// As [`NewRecord::is_clean`]; false for records of versions without the flag.
+    pub is_clean: bool,
     /// As [`NewRecord::digest`].
     pub digest: [u8; 16],
     /// The client's bytes as received.

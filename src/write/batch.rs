@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
-use crate::decode::{self, EventMetadata};
-use crate::event::{Event, Resource, ResourceId, StreamId};
+use crate::decode::{self, DecodeError, DecodeReport, EventMetadata, Sink};
+use crate::event::{Event, Position, Resource, ResourceId, Source, StreamId};
 use crate::journal::{JournalEntry, Record};
 use crate::store::Batch;
 use crate::store::row_encoding::EncodedRows;
@@ -28,6 +28,17 @@ pub(super) struct PendingBatch {
     pub(super) entries: usize,
     decoded_bytes: usize,
     resource_bytes: usize,
+}
+
+/// [`decode::events`] or [`decode::clean_events`].
+type DecodeEvents =
+    fn(&[u8], &Source, Position, &mut dyn Sink) -> Result<DecodeReport, DecodeError>;
+
+/// The reason why none of a record's rows is in the batch.
+enum RecordFault {
+    /// Its rows and resources exceed the limit.
+    TooLarge,
+    Decode(DecodeFault),
 }
 
 #[derive(Clone, Copy)]
@@ -172,33 +183,58 @@ impl PendingBatch {
     }
 
     fn add_record(&mut self, record: Record, max_bytes: usize) -> Option<Record> {
+        let is_clean = record.is_clean && record.source.version == decode::VERSION;
+        let without_validation =
+            is_clean.then(|| self.add_rows(&record, max_bytes, decode::clean_events));
+        let added = match without_validation {
+            Some(added @ (Ok(()) | Err(RecordFault::TooLarge))) => added,
+            // If a header wrongly says that its record is clean, validation decides.
+            None | Some(Err(RecordFault::Decode(_))) => {
+                self.add_rows(&record, max_bytes, decode::events)
+            }
+        };
+        match added {
+            Ok(()) => {}
+            Err(RecordFault::TooLarge) => return Some(record),
+            Err(RecordFault::Decode(fault)) => {
+                self.batch.dead_letters.push(whole(&record, fault));
+            }
+        }
+        self.records.push(record);
+        None
+    }
+
+    /// Adds the rows that `decode` makes of a record: all of them or, if there is a fault, none.
+    fn add_rows(
+        &mut self,
+        record: &Record,
+        max_bytes: usize,
+        decode: DecodeEvents,
+    ) -> Result<(), RecordFault> {
         let rows_before = self.batch.rows.len();
         let mut sink = RowSink {
             max_bytes: self.bytes() + max_bytes,
             pending: self,
-            record: &record,
+            record,
             events: 0,
             is_full: false,
         };
-        let decoded = counted(&record, || {
-            let body = body(&record)?;
-            decode::events(&body, &record.source, record.position, &mut sink)
+        let decoded = counted(record, || {
+            let body = body(record)?;
+            decode(&body, &record.source, record.position, &mut sink)
                 .map_err(|error| error.to_string())?;
             Ok(sink.events)
         });
-        let is_full = sink.is_full;
-        if is_full || decoded.is_err() {
+        let added = if sink.is_full {
+            Err(RecordFault::TooLarge)
+        } else {
+            decoded.map_err(RecordFault::Decode)
+        };
+        if added.is_err() {
             self.batch.rows.truncate(rows_before);
             self.items.truncate(rows_before);
         }
-        if is_full {
-            return Some(record);
-        }
-        if let Err(fault) = decoded {
-            self.batch.dead_letters.push(whole(&record, fault));
-        }
-        self.records.push(record);
-        None
+        added
     }
 
     /// Removes a row that the database refused, and adds it as a dead letter.
@@ -239,7 +275,7 @@ struct RowSink<'a> {
     is_full: bool,
 }
 
-impl decode::Sink for RowSink<'_> {
+impl Sink for RowSink<'_> {
     fn wants_resource(&mut self, about_bytes: usize) -> bool {
         self.is_full |= self.pending.bytes() + about_bytes > self.max_bytes;
         !self.is_full
@@ -274,3 +310,6 @@ impl decode::Sink for RowSink<'_> {
         !self.is_full
     }
 }
+
+#[cfg(test)]
+mod tests;

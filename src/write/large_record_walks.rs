@@ -306,6 +306,7 @@ mod tests {
             decoded_bytes: 0,
             accepted: 3,
             rejected: 0,
+            is_clean: false,
             digest: [0; 16],
             payload: Bytes::new(),
         }

@@ -46,6 +46,7 @@ fn record(payload: impl Into<Bytes>) -> NewRecord {
         decoded_bytes: 2,
         accepted: 1,
         rejected: 0,
+        is_clean: false,
         digest: [7; 16],
         payload: payload.into(),
     }

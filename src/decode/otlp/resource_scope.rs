@@ -42,6 +42,8 @@ pub(in crate::decode) struct EncodedPart<'a> {
     schema_url: Cow<'a, [u8]>,
     /// Number of changes to it, by reason.
     pub(in crate::decode) repairs: Sanitized,
+    /// Its message was changed.
+    pub(in crate::decode) is_changed: bool,
     /// Number of bytes by which its stored form exceeds the message, as for [`ValidItem::expansion_bytes`].
     expansion_bytes: usize,
     /// The reason why none of its items can be accepted.
@@ -94,6 +96,7 @@ impl<'a> EncodedPart<'a> {
             repair(schema_url.to_mut());
         }
         Ok(Self {
+            is_changed: repaired.is_some(),
             message: repaired.map_or(message, Cow::Owned),
             schema_url,
             repairs: seen,

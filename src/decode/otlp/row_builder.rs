@@ -15,7 +15,7 @@ use crate::decode::otlp::json_to_protobuf::Unmapped;
 use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_bytes};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
-use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
+use crate::decode::{DecodeError, DecodeReport, ItemValidation, SINK_IS_FULL, Sink};
 use crate::event::{EventFlags, Position, Sanitized, Source};
 
 /// Maximum number of bytes of a request's resources and scopes. A resource is stored once for each of its scopes, so a
@@ -34,6 +34,7 @@ const ITEMS: u32 = 500_000;
 pub(in crate::decode) struct RowBuilder<'a, 's> {
     source: &'a Source,
     position: Position,
+    validation: ItemValidation,
     report: ReportBuilder,
     sink: Option<&'s mut dyn Sink>,
     resource: Option<EncodedPart<'a>>,
@@ -53,11 +54,13 @@ impl<'a, 's> RowBuilder<'a, 's> {
     pub(in crate::decode) fn new(
         source: &'a Source,
         position: Position,
+        validation: ItemValidation,
         sink: Option<&'s mut dyn Sink>,
     ) -> Self {
         Self {
             source,
             position,
+            validation,
             report: ReportBuilder::default(),
             sink,
             resource: None,
@@ -127,12 +130,18 @@ impl<'a, 's> RowBuilder<'a, 's> {
 
     pub(in crate::decode) fn resource(&mut self, resource: EncodedPart<'a>) {
         self.report.sanitized(&resource.repairs);
+        if resource.is_changed {
+            self.report.not_clean();
+        }
         self.resource = Some(resource);
         self.scope = None;
     }
 
     pub(in crate::decode) fn scope(&mut self, scope: EncodedPart<'a>) {
         self.report.sanitized(&scope.repairs);
+        if scope.is_changed {
+            self.report.not_clean();
+        }
         self.scope = Some(scope);
         self.origin = None;
         self.is_scope_counted = false;
@@ -161,13 +170,16 @@ impl<'a, 's> RowBuilder<'a, 's> {
             self.reject(Some("description"), || reason.to_owned());
             return Ok(());
         }
-        let valid = match ValidItem::of(message, kind.schema(), source) {
-            Ok(valid) => valid,
-            Err(Invalid::Malformed(malformed)) => return Err(malformed),
-            Err(fault) => {
-                self.reject(None, || sentence(fault, source));
-                return Ok(());
-            }
+        let valid = match self.validation {
+            ItemValidation::Done => ValidItem::of_clean(message, source)?,
+            ItemValidation::Needed => match ValidItem::of(message, kind.schema(), source) {
+                Ok(valid) => valid,
+                Err(Invalid::Malformed(malformed)) => return Err(malformed),
+                Err(fault) => {
+                    self.reject(None, || sentence(fault, source));
+                    return Ok(());
+                }
+            },
         };
         let item = kind.read(&valid.fields());
         if let Some((field, reason)) = item.fault() {
@@ -182,9 +194,19 @@ impl<'a, 's> RowBuilder<'a, 's> {
             self.reject(None, || format!("more than {ITEMS} items in one request"));
             return Ok(());
         }
-        if !self.report.add_expansion(valid.expansion_bytes) {
-            self.reject(None, || TOO_EXPANDED.to_owned());
-            return Ok(());
+        match self.validation {
+            ItemValidation::Done => {
+                std::str::from_utf8(item.name()).map_err(|_| NOT_UTF8)?;
+            }
+            ItemValidation::Needed => {
+                if !self.report.add_expansion(valid.expansion_bytes) {
+                    self.reject(None, || TOO_EXPANDED.to_owned());
+                    return Ok(());
+                }
+                if !valid.is_clean() {
+                    self.report.not_clean();
+                }
+            }
         }
         let style = ValueStyle::row(&source.limits);
         let mut seen = Sanitized {
@@ -242,10 +264,12 @@ impl<'a, 's> RowBuilder<'a, 's> {
         match handed_on {
             Ok(true) => Ok(()),
             Ok(false) => Err(Malformed(SINK_IS_FULL)),
-            Err(InvalidText) => Err(Malformed("a text is not UTF-8")),
+            Err(InvalidText) => Err(NOT_UTF8),
         }
     }
 }
+
+const NOT_UTF8: Malformed = Malformed("a text is not UTF-8");
 
 fn sentence(fault: Invalid, source: &Source) -> String {
     let limits = &source.limits;

@@ -82,6 +82,34 @@ impl<'a> ValidItem<'a> {
         Ok(valid)
     }
 
+    /// Takes a message that was found clean before. Only the places of its own fields are read.
+    ///
+    /// # Errors
+    /// [`Malformed`] if these are not protobuf.
+    pub(in crate::decode) fn of_clean(
+        bytes: &'a [u8],
+        source: &'a Source,
+    ) -> Result<Self, Malformed> {
+        Ok(Self {
+            item: Cow::Borrowed(bytes),
+            repairs: Sanitized::default(),
+            longest_value_bytes: 0,
+            expansion_bytes: bytes.len(),
+            places: FieldPlaces::of(bytes)?,
+            bytes,
+            has_pieces: false,
+            nodes_left: 0,
+            limits: &source.limits,
+        })
+    }
+
+    /// Returns whether nothing of the message was changed, and it expands to no more than its double.
+    pub(in crate::decode) fn is_clean(&self) -> bool {
+        self.repairs == Sanitized::default()
+            && matches!(self.item, Cow::Borrowed(_))
+            && self.expansion_bytes <= self.bytes.len()
+    }
+
     /// Returns the item's fields.
     pub(in crate::decode) fn fields(&self) -> ItemFields<'_> {
         ItemFields {

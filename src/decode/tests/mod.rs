@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::decode::{DecodeError, DecodeReport, EventMetadata, Sink, VERSION, check, events};
+use crate::decode::{
+    DecodeError, DecodeReport, EventMetadata, Sink, VERSION, check, clean_events, events,
+};
 use crate::event::{Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId};
 
 /// Native events.
@@ -67,6 +69,9 @@ mod generate_logs;
 
 /// Generated requests with metrics, and their JSON.
 mod generate_metrics;
+
+/// Requests whose rows are made without a second validation.
+mod clean;
 
 /// A normal form of requests, for comparisons.
 mod same;
@@ -139,6 +144,7 @@ fn decode(body: &[u8], source: &Source) -> Result<(DecodeReport, Rows), DecodeEr
     };
     let again = events(body, source, position, &mut rows);
     assert_eq!(checked, again, "check and events agree");
+    assert_clean(body, source, &checked, &rows);
     let checked = checked?;
     assert_eq!(
         rows.events.len(),
@@ -152,6 +158,31 @@ fn decode(body: &[u8], source: &Source) -> Result<(DecodeReport, Rows), DecodeEr
         assert_json(&resource.scope);
     }
     Ok((checked, rows))
+}
+
+/// Asserts that a clean request has the same rows without a second validation, and that those of any other request are
+/// UTF-8, or an error.
+fn assert_clean(
+    body: &[u8],
+    source: &Source,
+    checked: &Result<DecodeReport, DecodeError>,
+    rows: &Rows,
+) {
+    let mut unvalidated = Rows::default();
+    let position = Position {
+        stream: StreamId([7; 16]),
+        n: 1,
+    };
+    let again = clean_events(body, source, position, &mut unvalidated);
+    if checked.as_ref().is_ok_and(|checked| checked.is_clean) {
+        assert_eq!(&again, checked, "a clean request");
+        assert_eq!(&unvalidated, rows, "a clean request");
+    }
+    for event in &unvalidated.events {
+        if again.is_ok() {
+            assert_storable(event);
+        }
+    }
 }
 
 /// Asserts that both stores accept an event: columns within their limits, no NUL, and JSON that is an object.

@@ -39,6 +39,7 @@ impl QueuedRecord {
             decoded_bytes: record.decoded_bytes,
             accepted: record.accepted,
             rejected: record.rejected,
+            is_clean: record.is_clean,
             content_encoding: record.content_encoding,
             source: record.source,
             digest: record.digest,
@@ -193,6 +194,7 @@ mod tests {
             decoded_bytes: n,
             accepted: 1,
             rejected: 0,
+            is_clean: false,
             digest: [0; 16],
             payload: payload.clone(),
         };

@@ -44,6 +44,8 @@ pub(in crate::journal) struct RecordHeader {
     pub(in crate::journal) content_encoding: ContentEncoding,
     pub(in crate::journal) source: Source,
     pub(in crate::journal) digest: [u8; 16],
+    /// As [`crate::journal::NewRecord::is_clean`].
+    pub(in crate::journal) is_clean: bool,
     /// Of a damaged record: only its position is known.
     pub(in crate::journal) header_lost: bool,
 }
@@ -51,6 +53,8 @@ pub(in crate::journal) struct RecordHeader {
 const PARTIAL: u8 = 1;
 const STRICT_JSON: u8 = 2;
 const HEADER_LOST: u8 = 4;
+/// Versions without this flag ignore it, and validate the record again.
+const CLEAN: u8 = 8;
 
 // The values of one byte: the first of a table is 1 in the header, the next 2, and so on.
 const CLASSES: [RecordClass; 5] = [
@@ -102,6 +106,7 @@ impl RecordHeader {
                 version: 0,
             },
             digest: [0; 16],
+            is_clean: false,
             header_lost: false,
         }
     }
@@ -120,6 +125,7 @@ impl RecordHeader {
             (source.partial, PARTIAL),
             (limits.strict_json, STRICT_JSON),
             (self.header_lost, HEADER_LOST),
+            (self.is_clean, CLEAN),
         ] {
             if set {
                 flags |= flag;
@@ -189,6 +195,7 @@ impl RecordHeader {
                 version: u16_at(block, 64),
             },
             digest: array_at(block, 88),
+            is_clean: flags & CLEAN != 0,
             header_lost: flags & HEADER_LOST != 0,
         })
     }

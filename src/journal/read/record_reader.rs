@@ -175,6 +175,7 @@ fn record(stream: StreamId, header: &RecordHeader, payload: Bytes) -> Record {
         decoded_bytes: header.decoded_bytes,
         accepted: header.accepted,
         rejected: header.rejected,
+        is_clean: header.is_clean,
         digest: header.digest,
         payload,
     }

@@ -90,6 +90,7 @@ fn record(seq: u32, bytes: usize) -> NewRecord {
         decoded_bytes: seq,
         accepted: seq % 7 + 1,
         rejected: 0,
+        is_clean: seq.is_multiple_of(2),
         digest: digest(seq),
         payload: payload(seq, bytes),
     }
@@ -194,6 +195,7 @@ fn seqs(entries: &[JournalEntry]) -> Vec<(u64, u32)> {
             JournalEntry::Record(record) => {
                 let seq = record.decoded_bytes;
                 assert_eq!(record.payload, payload(seq, record.payload.len()));
+                assert_eq!(record.is_clean, seq.is_multiple_of(2));
                 assert_eq!(record.accepted, seq % 7 + 1);
                 Some((record.position.n, seq))
             }

@@ -153,6 +153,7 @@ impl Receiver {
                     decoded_bytes: body.bytes,
                     accepted: checked.accepted,
                     rejected: checked.rejected,
+                    is_clean: checked.is_clean,
                     digest: body.identity.map_or([0; 16], |key| key.digest),
                     payload: job.wire,
                 };

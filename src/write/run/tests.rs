@@ -88,6 +88,7 @@ fn record(payload: &'static str, accepted: u32) -> NewRecord {
         decoded_bytes: u32::try_from(payload.len()).unwrap(),
         accepted,
         rejected: 0,
+        is_clean: false,
         digest: [0; 16],
         payload: Bytes::from_static(payload.as_bytes()),
     }

@@ -63,6 +63,7 @@ fn record(signal: Signal, encoding: Encoding, accepted: u32, payload: Vec<u8>) -
         decoded_bytes: u32::try_from(payload.len()).expect("below 4 GiB"),
         accepted,
         rejected: 0,
+        is_clean: false,
         digest: [0; 16],
         payload: Bytes::from(payload),
     }

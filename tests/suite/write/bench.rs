@@ -163,6 +163,7 @@ pub(super) fn record(accepted: u32, payload: &str) -> NewRecord {
         decoded_bytes: u32::try_from(payload.len()).expect("short"),
         accepted,
         rejected: 0,
+        is_clean: false,
         digest: [0; 16],
         payload: Bytes::copy_from_slice(payload.as_bytes()),
     }
