@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::journal::append::queue::Queue;
 use crate::journal::disk::{Disk, LockGuard};
+use crate::journal::io_mode::IoMode;
 use crate::journal::positions_file::PositionsFile;
 use crate::journal::recycler::RecyclerRequests;
 use crate::journal::space::{RoomError, SegmentPool};
@@ -23,6 +24,8 @@ pub(super) struct JournalSettings {
     pub(super) budget_bytes: u64,
     pub(super) free_floor_bytes: u64,
     pub(super) keep_stored: Duration,
+    /// The way in which segments are read and written, as decided.
+    pub(super) io: IoMode,
     pub(super) sync_marker_after: Duration,
 }
 

@@ -25,6 +25,7 @@ fn options(dir: &Path) -> Options {
         segment_bytes: Some(1 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..Options::default()
     }
 }
 

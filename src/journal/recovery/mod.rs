@@ -25,7 +25,7 @@ use crate::journal::recovery::segment_files::{
 use crate::journal::shared::{JournalSettings, Shared, lock};
 use crate::journal::space::{RoomError, SegmentPool};
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{Journal, JournalSizes, OpenError, Options, quarantine};
+use crate::journal::{Journal, JournalSizes, OpenError, Options, io_mode, quarantine};
 use crate::position_set::PositionSet;
 
 /// The segment files of a directory.
@@ -108,6 +108,7 @@ fn recovered(
         .lock(&dir.join(LOCK))
         .map_err(at_dir(WRITABLE))?
         .ok_or_else(|| OpenError::Locked(dir.clone()))?;
+    let (disk, io) = io_mode::choose(disk, dir, options.io)?;
     let space = disk
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
@@ -118,6 +119,7 @@ fn recovered(
         budget_bytes: sizes.budget_bytes,
         free_floor_bytes: sizes.free_floor_bytes,
         keep_stored: options.keep_stored,
+        io,
         sync_marker_after,
     };
     // Below this size no segment ever fits: the floor, two spares and the segment that is appended to.
@@ -135,6 +137,7 @@ fn recovered(
     let (noted, positions_file) = positions_file::read(&*disk, dir);
     let (pool, mut state) = recover(&*disk, &settings, &noted)?;
     state.volume = space;
+    tracing::info!(dir = %dir.display(), io = io.name(), "the journal is open");
     Ok(Shared {
         disk,
         settings,
