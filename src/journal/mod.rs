@@ -19,7 +19,7 @@
 //! out. Only a full volume does not break it: the failed group's positions become a hole, and the journal continues in
 //! another file once there is room.
 //!
-//! The writer reads synced records that are not stored ([`Journal::read`]), and commits their rows and their positions
+//! The writer reads synced records that are not stored ([`Journal::read`]), from memory or from the disk, and commits their rows and their positions
 //! in one transaction of the database: the records are **stored**. Then it reports the positions to the journal
 //! ([`Journal::mark_stored`]), which keeps them in memory only. After a crash before the commit the records are read
 //! again. After a crash between commit and report nothing is written twice: the writer first reads the stored positions
@@ -211,6 +211,8 @@ pub struct Options {
     pub keep_stored: Duration,
     /// The way in which segments are read and written.
     pub io: IoSetting,
+    /// Maximum bytes of synced records that are kept in memory for the writer.
+    pub window_bytes: usize,
 }
 
 #[cfg(test)]
@@ -224,6 +226,7 @@ impl Options {
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
             io: IoSetting::Auto,
+            window_bytes: 0,
         }
     }
 }

@@ -207,6 +207,11 @@ impl SimDisk {
         self.inner().direct_writes
     }
 
+    /// Returns the number of reads so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.inner().reads
+    }
+
     /// Makes every `k`-th read return one wrong byte from now on; 0 = none.
     pub(super) fn misread_every(&self, k: u64) {
         self.inner().misread_every = k;

@@ -19,6 +19,7 @@ use crate::journal::append::queue::Queue;
 use crate::journal::disk::Disk;
 use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
 use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
+use crate::journal::read::record_window::RecordWindow;
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, number, segment_files,
 };
@@ -146,6 +147,7 @@ fn recovered(
         pool: Mutex::new(pool),
         positions_file: Mutex::new(positions_file),
         state: Mutex::new(state),
+        window: Mutex::new(RecordWindow::new(options.window_bytes)),
         synced: watch::Sender::default(),
         broken: AtomicBool::default(),
         full: AtomicBool::default(),

@@ -51,6 +51,9 @@ mod full_volume;
 /// Direct I/O.
 mod direct;
 
+/// Synced records in memory.
+mod window;
+
 const DIR: &str = "/journal";
 
 /// No sync markers of an idle journal, so that a slow machine does not change the layout of the files.
@@ -77,6 +80,8 @@ fn options() -> Options {
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
         io: IO.get(),
+        // So that the disk is read.
+        window_bytes: 0,
     }
 }
 

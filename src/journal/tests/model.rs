@@ -98,7 +98,7 @@ struct Model {
     ever_stored: BTreeSet<(StreamId, u64)>,
     /// Appended without an answer: may be there.
     unanswered: BTreeSet<u32>,
-    /// Decides for each opening, by one bit, whether it reads and writes directly.
+    /// Decides for each opening, by its lowest bits, on direct I/O and on the size of the window.
     modes: u64,
 }
 
@@ -125,6 +125,7 @@ impl Model {
             } else {
                 IoSetting::Buffered
             },
+            window_bytes: [0, 0, 8_000, 1 << 20][usize::from(modes.to_le_bytes()[0] / 2 % 4)],
             segment_bytes: Some(16 << 10),
             budget_bytes: Some(24 * (16 << 10)),
             ..options()
@@ -157,12 +158,12 @@ impl Model {
         let after = self.disk.cut(&mut coin(chance));
         self.journal = None;
         self.disk = after;
-        self.modes = self.modes.rotate_right(1);
+        self.modes = self.modes.rotate_right(3);
     }
 
     fn reopen(&mut self) {
         self.journal = None;
-        self.modes = self.modes.rotate_right(1);
+        self.modes = self.modes.rotate_right(3);
         self.journal = Some(open_with(&self.disk, &Self::options(self.modes)));
         self.stored.clear();
         self.check();
