@@ -11,6 +11,7 @@ use crate::journal::OpenError;
 use crate::journal::aligned_buffer::{ALIGN, AlignedBuffer};
 use crate::journal::direct_disk::DirectDisk;
 use crate::journal::disk::{Disk, DiskFile, read_full, write_all};
+use crate::journal::format::scan::READS;
 use crate::journal::recovery::SMALLEST_SEGMENT;
 use crate::journal::recovery::segment_files::{SegmentFileKind, number, read_ends, segment_path};
 
@@ -45,8 +46,8 @@ impl IoMode {
     }
 }
 
-/// Returns the disk of a journal that is opened, and the way in which it reads and writes segments. Direct I/O is used
-/// if a block of a spare can be written, synced and read by it.
+/// Returns the disk of a journal that is opened, and its mode. Direct I/O is used if it can write, sync and read a block
+/// of a spare.
 ///
 /// # Errors
 /// [`OpenError::NoDirectIo`] if direct I/O is demanded and does not work.
@@ -115,13 +116,14 @@ fn try_block(file: &dyn DiskFile) -> io::Result<()> {
     let mut block = AlignedBuffer::zeroed(ALIGN);
     write_all(file, &mut [io::IoSlice::new(&block)], 0)?;
     file.sync_data()?;
-    block.fill(1);
-    let read = read_full(file, &mut block, 0)?;
-    if read == ALIGN && block.iter().all(|byte| *byte == 0) {
-        Ok(())
-    } else {
-        Err(io::Error::other("a block is read that was not written"))
+    for _ in 0..READS {
+        block.fill(1);
+        let read = read_full(file, &mut block, 0)?;
+        if read == ALIGN && block.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
     }
+    Err(io::Error::other("a block is read that was not written"))
 }
 
 fn try_read(disk: &DirectDisk, dir: &Path) -> io::Result<()> {

@@ -59,7 +59,7 @@ fn a_writer_that_falls_behind_finds_the_oldest_in_memory_and_the_rest_on_the_dis
         assert!(disk.reads() > before);
         let expected: Vec<_> = (1..=30).map(|seq| (u64::from(seq), seq)).collect();
         assert_eq!(seqs(&entries), expected);
-        // What the writer took once is read again from the disk, as after a failed commit.
+        // Records that the writer took once are read again from the disk, as after a failed commit.
         assert_eq!(seqs(&all(&journal, stream)), expected);
     });
 }
