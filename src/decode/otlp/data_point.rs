@@ -43,10 +43,11 @@ use sha2::Digest as _;
 
 use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle};
+use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, OtlpItem, TakeRow, column_time, correlation_id, low32, time_member,
+    Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, low32, time_member,
 };
+use crate::decode::otlp::key_values::{KeyOrder, KeyValueMemory, KeyValues};
 use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags, Signal};
@@ -162,7 +163,7 @@ impl<'m> DataPoint<'m> {
             out,
             "bucketCounts",
             fields.bucket_counts.fixed64s(),
-            json_writer::display,
+            json_writer::unsigned,
         );
         if column_time(fields.time).is_none() {
             time_member(out, "timeUnixNano", fields.time);
@@ -178,24 +179,25 @@ impl<'m> DataPoint<'m> {
     }
 
     /// The id of the series.
-    fn series(&self, shared: &MetricFields, scratch: &mut String) -> Hex<32> {
+    fn series(&self, shared: &MetricFields, buffer: &mut Vec<u8>) -> Hex<32> {
         let whole = ValueStyle {
-            order: |a, b| a.cmp(b),
+            order: KeyOrder::Bytewise,
             attributes: 0,
             value_bytes: 0,
         };
         let mut series = shared.series.clone();
-        hash_json(&mut series, scratch, |out| {
-            any_value::object(out, &self.pairs(&whole), &whole);
+        hash_json(&mut series, buffer, |out| {
+            let pairs = self.pairs(&whole, &mut KeyValueMemory::default());
+            any_value::object(out, &pairs, &whole);
             out.push(']');
         });
         let digest = series.finalize();
         Hex::of(&digest[..16])
     }
 
-    fn pairs(&self, style: &ValueStyle) -> KeyValues<'m> {
+    fn pairs(&self, style: &ValueStyle, memory: &mut KeyValueMemory) -> KeyValues<'m> {
         let RepeatedField { number, range } = self.fields.attributes;
-        any_value::pairs(range.bytes(), number, style.attributes, style)
+        KeyValues::read_into(memory, range.bytes(), number, style.attributes, style.order)
     }
 }
 
@@ -268,8 +270,8 @@ impl OtlpItem for DataPoint<'_> {
     }
 
     /// Returns an empty text, because the name is the metric's.
-    fn name(&self) -> &str {
-        ""
+    fn name(&self) -> &[u8] {
+        b""
     }
 
     fn attributes(&self) -> (&[u8], u32) {
@@ -279,14 +281,14 @@ impl OtlpItem for DataPoint<'_> {
         )
     }
 
-    fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>) {
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
         let shared = self.metric.shared(place.origin.id, &place.style);
-        let attributes = self.pairs(&place.style);
+        let attributes = self.pairs(&place.style, &mut memory.attributes);
         let series;
         let correlation_id = match correlation_id(&attributes) {
             Some(named) => named,
             None => {
-                series = self.series(shared, scratch);
+                series = self.series(shared, &mut memory.hashed_json);
                 Cow::Borrowed(series.as_str())
             }
         };
@@ -312,6 +314,8 @@ impl OtlpItem for DataPoint<'_> {
             flags,
             ..place.event(Signal::Metric, &attributes)
         };
-        take(row, &write);
+        take(&row, &write);
+        drop(row);
+        memory.attributes = attributes.into_memory();
     }
 }

@@ -25,11 +25,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, text};
+use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
+    column_time, correlation_id, is_id, long_name_member, low32, time_member, time_text,
 };
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
@@ -117,12 +118,12 @@ impl<'a> OtlpLogRecord<'a> {
             any_value::any_value(out, body, &whole);
         }
         json_writer::number_member(out, "flags", self.flags.into());
-        long_name_member(out, "eventName", text(self.event_name));
+        long_name_member(out, "eventName", self.event_name);
         any_value::object_member(out, "attributes", attributes, style);
-        json_writer::text_member(out, "severityText", text(self.severity_text));
+        json_writer::text_member(out, "severityText", self.severity_text);
         if column.unwrap_or(0).cast_unsigned() != self.occurred {
             json_writer::key(out, "timeUnixNano");
-            json_writer::display(out, format_args!("\"{}\"", self.occurred));
+            time_text(out, self.occurred);
         }
         time_member(out, "observedTimeUnixNano", self.observed);
         json_writer::number_member(
@@ -148,21 +149,18 @@ impl OtlpItem for OtlpLogRecord<'_> {
         }
     }
 
-    fn name(&self) -> &str {
-        text(self.event_name)
+    fn name(&self) -> &[u8] {
+        self.event_name
     }
 
     fn attributes(&self) -> (&[u8], u32) {
         (self.attributes.bytes(), 6)
     }
 
-    fn row(&self, place: &ItemContext<'_>, _scratch: &mut String, take: &mut TakeRow<'_>) {
-        let attributes = any_value::pairs(
-            self.attributes.bytes(),
-            6,
-            place.style.attributes,
-            &place.style,
-        );
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
+        let (bytes, limit) = (self.attributes.bytes(), place.style.attributes);
+        let attributes =
+            KeyValues::read_into(&mut memory.attributes, bytes, 6, limit, place.style.order);
         let sent = column_time(self.time());
         let write = |out: &mut JsonText<'_>| {
             self.write_metadata(&attributes, sent, &place.style, out);
@@ -184,7 +182,9 @@ impl OtlpItem for OtlpLogRecord<'_> {
             status: severity(self.severity_number).map(Cow::Borrowed),
             ..place.event(Signal::Log, &attributes)
         };
-        take(row, &write);
+        take(&row, &write);
+        drop(row);
+        memory.attributes = attributes.into_memory();
     }
 }
 

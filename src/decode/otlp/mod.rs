@@ -44,5 +44,8 @@ pub(in crate::decode) mod metric;
 /// Conversion of a data point to a row.
 pub(in crate::decode) mod data_point;
 
+/// Key-value pairs in order.
+pub(in crate::decode) mod key_values;
+
 /// Attributes and values as JSON.
 pub(in crate::decode) mod any_value;

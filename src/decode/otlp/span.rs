@@ -12,13 +12,12 @@ use std::borrow::Cow;
 
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{
-    self, KeyValues, ValueStyle, attributes_member, repeated, text,
-};
+use crate::decode::otlp::any_value::{self, ValueStyle, attributes_member, repeated};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
+    column_time, correlation_id, is_id, long_name_member, low32, time_member,
 };
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
@@ -118,7 +117,7 @@ impl<'a> OtlpSpan<'a> {
         out: &mut JsonText<'_>,
     ) {
         out.push('{');
-        long_name_member(out, "name", text(self.name));
+        long_name_member(out, "name", self.name);
         json_writer::number_member(out, "flags", self.flags.into());
         let links = repeated(self.links.bytes(), 13);
         json_writer::array_member(out, "links", links, |out, link| {
@@ -131,11 +130,11 @@ impl<'a> OtlpSpan<'a> {
         if !self.status_message.is_empty() {
             json_writer::key(out, "status");
             out.push('{');
-            json_writer::text_member(out, "message", text(self.status_message));
+            json_writer::text_member(out, "message", self.status_message);
             out.push('}');
         }
         any_value::object_member(out, "attributes", attributes, style);
-        json_writer::text_member(out, "traceState", text(self.trace_state));
+        json_writer::text_member(out, "traceState", self.trace_state);
         if duration.is_none() {
             time_member(out, "endTimeUnixNano", self.end);
         }
@@ -170,21 +169,18 @@ impl OtlpItem for OtlpSpan<'_> {
         self.start
     }
 
-    fn name(&self) -> &str {
-        text(self.name)
+    fn name(&self) -> &[u8] {
+        self.name
     }
 
     fn attributes(&self) -> (&[u8], u32) {
         (self.attributes.bytes(), 9)
     }
 
-    fn row(&self, place: &ItemContext<'_>, _scratch: &mut String, take: &mut TakeRow<'_>) {
-        let attributes = any_value::pairs(
-            self.attributes.bytes(),
-            9,
-            place.style.attributes,
-            &place.style,
-        );
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
+        let (bytes, limit) = (self.attributes.bytes(), place.style.attributes);
+        let attributes =
+            KeyValues::read_into(&mut memory.attributes, bytes, 9, limit, place.style.order);
         let mut flags = place.flags;
         let out_of_range =
             place.source.flags_ends_out_of_range() && column_time(self.end).is_none();
@@ -227,7 +223,9 @@ impl OtlpItem for OtlpSpan<'_> {
             flags,
             ..place.event(Signal::Span, &attributes)
         };
-        take(row, &write);
+        take(&row, &write);
+        drop(row);
+        memory.attributes = attributes.into_memory();
     }
 }
 
@@ -243,7 +241,7 @@ fn write_event(out: &mut JsonText<'_>, event: &[u8], style: &ValueStyle) {
         }
     }
     out.push('{');
-    json_writer::text_member(out, "name", text(name));
+    json_writer::text_member(out, "name", name);
     attributes_member(out, event, 3, style);
     time_member(out, "timeUnixNano", time);
     json_writer::number_member(out, "droppedAttributesCount", dropped.into());
@@ -267,13 +265,13 @@ fn write_link(out: &mut JsonText<'_>, link: &[u8], style: &ValueStyle) {
     out.push('{');
     json_writer::number_member(out, "flags", flags.into());
     if is_id::<8>(span_id) {
-        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
+        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_bytes());
     }
     if is_id::<16>(trace_id) {
-        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
+        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_bytes());
     }
     attributes_member(out, link, 4, style);
-    json_writer::text_member(out, "traceState", text(trace_state));
+    json_writer::text_member(out, "traceState", trace_state);
     json_writer::number_member(out, "droppedAttributesCount", dropped.into());
     out.push('}');
 }

@@ -239,7 +239,7 @@ pub(in crate::decode) fn repair(text: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::json::json_text::JsonText;
+    use crate::decode::json::json_text::json_string;
     use crate::decode::otlp::any_value::{ValueStyle, any_value};
     use crate::decode::otlp::schema::{ANY_VALUE, KEY_VALUE};
     use crate::event::{Encoding, Signal};
@@ -329,9 +329,7 @@ mod tests {
         }
         for value in values {
             let valid = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
-            let mut out = JsonText::default();
-            any_value(&mut out, &value, &style);
-            let out = out.finish();
+            let out = json_string(|out| any_value(out, &value, &style));
             assert!(
                 out.len() <= 5 * value.len() + valid.expansion_bytes,
                 "{out}"

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::{DecodeError, DecodeReport, Sink, VERSION, check, events};
+use crate::decode::{DecodeError, DecodeReport, EventMetadata, Sink, VERSION, check, events};
 use crate::event::{Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId};
 
 /// Native events.
@@ -94,11 +94,11 @@ impl Sink for Rows {
         self.resources.push(resource);
     }
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
         if let Some(id) = event.resource_id {
             assert!(self.resources.iter().any(|resource| resource.id == id));
         }
-        self.events.push(owned(event));
+        self.events.push(owned(&metadata.of(event)));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
 /// The value of a number point or an exemplar.
@@ -20,7 +21,7 @@ impl PointNumber {
         match self {
             Self::Integer(value) => {
                 json_writer::key(out, "asInt");
-                json_writer::display(out, value);
+                json_writer::signed(out, value);
             }
             Self::Double(value) => {
                 json_writer::key(out, "asDouble");
@@ -107,7 +108,7 @@ pub(super) fn buckets_member(out: &mut JsonText<'_>, name: &str, buckets: Repeat
         json_writer::integer_member(out, "offset", zigzag(offset));
     }
     let counts = buckets.messages().flat_map(|part| varints(part, 2));
-    json_writer::array_member(out, "bucketCounts", counts, json_writer::display);
+    json_writer::array_member(out, "bucketCounts", counts, json_writer::unsigned);
     out.push('}');
 }
 
@@ -144,16 +145,16 @@ pub(super) fn write_exemplar(out: &mut JsonText<'_>, exemplar: &[u8], style: &Va
         value.write(out);
     }
     if is_id::<8>(span_id) {
-        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
+        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_bytes());
     }
     if is_id::<16>(trace_id) {
-        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
+        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_bytes());
     }
     if let Some(value @ PointNumber::Double(_)) = value {
         value.write(out);
     }
     time_member(out, "timeUnixNano", time);
-    let attributes = any_value::pairs(exemplar, 7, 0, style);
+    let attributes = KeyValues::read(exemplar, 7, 0, style.order);
     any_value::object_member(out, "filteredAttributes", &attributes, style);
     out.push('}');
 }
