@@ -214,6 +214,9 @@ mod rules;
 /// Protobuf's wire format.
 mod protobuf;
 
+/// A test for texts that are neither checked nor escaped further.
+mod plain_text;
+
 /// Timestamps of native events.
 pub(crate) mod timestamp;
 

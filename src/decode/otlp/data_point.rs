@@ -47,9 +47,9 @@ use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
     Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, low32, time_member,
 };
+use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::{KeyOrder, KeyValueMemory, KeyValues};
 use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
-use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags, Signal};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
 
@@ -89,29 +89,10 @@ struct PointFields<'m> {
 }
 
 impl<'m> DataPoint<'m> {
-    pub(in crate::decode) fn read(
-        metric: &'m OtlpMetric<'m>,
-        message: &'m [u8],
-    ) -> Result<Self, Malformed> {
-        let mut fields = PointFields::default();
-        let mut reader = ProtobufReader::new(message);
-        loop {
-            let before = reader.rest();
-            let Some((number, value)) = reader.field()? else {
-                return Ok(Self { metric, fields });
-            };
-            let after = reader.rest();
-            match (number, value) {
-                (2, FieldValue::Fixed64(start)) => fields.start = start,
-                (3, FieldValue::Fixed64(time)) => fields.time = time,
-                _ => {
-                    if let Some(list) = fields.list(metric.data, number) {
-                        list.extend(number, before, after);
-                    } else {
-                        fields.set(metric.data, number, value);
-                    }
-                }
-            }
+    pub(in crate::decode) fn read(metric: &'m OtlpMetric<'m>, fields: &ItemFields<'m>) -> Self {
+        Self {
+            metric,
+            fields: PointFields::read(metric.data, fields),
         }
     }
 
@@ -197,65 +178,73 @@ impl<'m> DataPoint<'m> {
 
     fn pairs(&self, style: &ValueStyle, memory: &mut KeyValueMemory) -> KeyValues<'m> {
         let RepeatedField { number, range } = self.fields.attributes;
-        KeyValues::read_into(memory, range.bytes(), number, style.attributes, style.order)
+        KeyValues::read_into(memory, range, number, style.attributes, style.order)
     }
 }
 
 impl<'m> PointFields<'m> {
-    /// Returns the list that a field belongs to.
-    const fn list(&mut self, data: MetricData, number: u32) -> Option<&mut RepeatedField<'m>> {
-        Some(match (data, number) {
-            (MetricData::Gauge | MetricData::Sum | MetricData::Summary, 7)
-            | (MetricData::Histogram, 9)
-            | (MetricData::ExponentialHistogram, 1) => &mut self.attributes,
-            (MetricData::Gauge | MetricData::Sum, 5)
-            | (MetricData::Histogram, 8)
-            | (MetricData::ExponentialHistogram, 11) => &mut self.exemplars,
-            (MetricData::Histogram, 6) => &mut self.bucket_counts,
-            (MetricData::Histogram, 7) => &mut self.explicit_bounds,
-            (MetricData::ExponentialHistogram, 8) => &mut self.positive,
-            (MetricData::ExponentialHistogram, 9) => &mut self.negative,
-            (MetricData::Summary, 6) => &mut self.quantile_values,
-            _ => return None,
-        })
-    }
-
-    /// Sets a single field, which validation has found to have its own wire type.
-    fn set(&mut self, data: MetricData, number: u32, value: FieldValue<'m>) {
-        use MetricData::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
-        match (data, number, value) {
-            (Gauge | Sum | Summary, 8, FieldValue::Varint(flags))
-            | (Histogram | ExponentialHistogram, 10, FieldValue::Varint(flags)) => {
-                self.flags = low32(flags);
-            }
-            (Gauge | Sum, 4, FieldValue::Fixed64(bits)) => {
-                self.value = Some(PointNumber::Double(f64::from_bits(bits)));
-            }
-            (Gauge | Sum, 6, FieldValue::Fixed64(value)) => {
-                self.value = Some(PointNumber::Integer(value.cast_signed()));
-            }
-            (Histogram | ExponentialHistogram | Summary, 4, FieldValue::Fixed64(count)) => {
-                self.count = count;
-            }
-            // A summary's sum is not optional: 0 is its default.
-            (Summary, 5, FieldValue::Fixed64(0)) => self.sum = None,
-            (Histogram | ExponentialHistogram | Summary, 5, FieldValue::Fixed64(bits)) => {
-                self.sum = Some(f64::from_bits(bits));
-            }
-            (Histogram, 11, FieldValue::Fixed64(bits))
-            | (ExponentialHistogram, 12, FieldValue::Fixed64(bits)) => {
-                self.min = Some(f64::from_bits(bits));
-            }
-            (Histogram, 12, FieldValue::Fixed64(bits))
-            | (ExponentialHistogram, 13, FieldValue::Fixed64(bits)) => {
-                self.max = Some(f64::from_bits(bits));
-            }
-            (ExponentialHistogram, 6, FieldValue::Varint(scale)) => self.scale = zigzag(scale),
-            (ExponentialHistogram, 7, FieldValue::Fixed64(count)) => self.zero_count = count,
-            (ExponentialHistogram, 14, FieldValue::Fixed64(bits)) => {
-                self.zero_threshold = f64::from_bits(bits);
-            }
-            _ => {}
+    fn read(data: MetricData, fields: &ItemFields<'m>) -> Self {
+        let list = |number| RepeatedField {
+            number,
+            range: fields.range(number),
+        };
+        let double = |number| fields.fixed64(number).map(f64::from_bits);
+        let common = Self {
+            start: fields.fixed64(2).unwrap_or_default(),
+            time: fields.fixed64(3).unwrap_or_default(),
+            ..Self::default()
+        };
+        let flags = |number| low32(fields.varint(number));
+        match data {
+            MetricData::Gauge | MetricData::Sum => Self {
+                attributes: list(7),
+                exemplars: list(5),
+                // The last member of the `oneof` counts.
+                value: if fields.is_after(6, 4) {
+                    let value = fields.fixed64(6);
+                    value.map(|value| PointNumber::Integer(value.cast_signed()))
+                } else {
+                    double(4).map(PointNumber::Double)
+                },
+                flags: flags(8),
+                ..common
+            },
+            MetricData::Histogram => Self {
+                attributes: list(9),
+                exemplars: list(8),
+                bucket_counts: list(6),
+                explicit_bounds: list(7),
+                count: fields.fixed64(4).unwrap_or_default(),
+                sum: double(5),
+                min: double(11),
+                max: double(12),
+                flags: flags(10),
+                ..common
+            },
+            MetricData::ExponentialHistogram => Self {
+                attributes: list(1),
+                exemplars: list(11),
+                positive: list(8),
+                negative: list(9),
+                count: fields.fixed64(4).unwrap_or_default(),
+                sum: double(5),
+                min: double(12),
+                max: double(13),
+                scale: zigzag(fields.varint(6)),
+                zero_count: fields.fixed64(7).unwrap_or_default(),
+                zero_threshold: double(14).unwrap_or_default(),
+                flags: flags(10),
+                ..common
+            },
+            MetricData::Summary => Self {
+                attributes: list(7),
+                quantile_values: list(6),
+                count: fields.fixed64(4).unwrap_or_default(),
+                // A summary's sum is not optional: 0 is its default.
+                sum: double(5).filter(|sum| sum.to_bits() != 0),
+                flags: flags(8),
+                ..common
+            },
         }
     }
 }
@@ -275,10 +264,7 @@ impl OtlpItem for DataPoint<'_> {
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (
-            self.fields.attributes.range.bytes(),
-            self.fields.attributes.number,
-        )
+        (self.fields.attributes.range, self.fields.attributes.number)
     }
 
     fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {

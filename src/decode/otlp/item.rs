@@ -10,11 +10,11 @@ use crate::decode::event_metadata::WriteMetadata;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
+use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::{KeyValueMemory, KeyValues};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::otlp::validate::Invalid;
-use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
@@ -46,10 +46,7 @@ pub(in crate::decode) trait ItemKind {
     fn schema(&self) -> &'static MessageSchema;
 
     /// Reads the fields of a valid item.
-    ///
-    /// # Errors
-    /// [`Malformed`] if a field has another wire type than its own.
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Self::Item<'m>, Malformed>;
+    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> Self::Item<'m>;
 }
 
 /// The plain fields of a valid item.
@@ -176,7 +173,10 @@ pub(in crate::decode) fn cut_columns(
     longest_bytes: usize,
     style: &ValueStyle,
 ) -> u32 {
-    let name = u32::from(is_longer(any_value::text(item.name()), NAME_CHARACTERS));
+    let name = item.name();
+    let name = u32::from(
+        name.len() > NAME_CHARACTERS && is_longer(any_value::text(name), NAME_CHARACTERS),
+    );
     let (attributes, number) = item.attributes();
     let may_be_cut = |pair: &[u8]| {
         if pair.len() <= PROVIDER_CHARACTERS {

@@ -169,7 +169,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
                 return Ok(());
             }
         };
-        let item = kind.read(&valid.item)?;
+        let item = kind.read(&valid.fields());
         if let Some((field, reason)) = item.fault() {
             self.reject(Some(field), || reason.to_owned());
             return Ok(());

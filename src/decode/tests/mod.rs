@@ -53,6 +53,9 @@ mod flagged;
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 
+/// Validation beside a walk that follows the tables.
+mod schema_walk;
+
 /// Exports that equal the request.
 mod export;
 

@@ -5,7 +5,7 @@
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
-use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
+use crate::decode::otlp::item::{Hex, is_id, low32, time_member};
 use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
@@ -35,23 +35,18 @@ impl PointNumber {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RepeatedField<'m> {
     pub(super) number: u32,
-    pub(super) range: FieldRange<'m>,
+    pub(super) range: &'m [u8],
 }
 
 impl<'m> RepeatedField<'m> {
-    pub(super) const fn extend(&mut self, number: u32, before: &'m [u8], after: &[u8]) {
-        self.number = number;
-        self.range.extend(before, after);
-    }
-
     /// Returns the elements of a list of messages.
     pub(super) fn messages(self) -> impl Iterator<Item = &'m [u8]> {
-        repeated(self.range.bytes(), self.number)
+        repeated(self.range, self.number)
     }
 
     /// Returns the elements of a list of 64-bit numbers.
     pub(super) fn fixed64s(self) -> impl Iterator<Item = u64> {
-        fields(self.range.bytes(), self.number).flat_map(|value| {
+        fields(self.range, self.number).flat_map(|value| {
             let (alone, packed) = match value {
                 FieldValue::Fixed64(number) => (Some(number), &[][..]),
                 FieldValue::Bytes(packed) => (None, packed.as_chunks::<8>().0),
