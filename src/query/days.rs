@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the ranges of one search cover all time without overlap, even if the clock is wrong.
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
 /// A half-open range of receive times in Unix µs; `None` = no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +31,15 @@ impl Days {
     }
 }
 
+/// Returns the start of the day of a time in Unix µs.
+pub(super) fn day_start(time_us: i64) -> i64 {
+    time_us - time_us.rem_euclid(DAY_US)
+}
+
 /// Returns ranges for today and the future, then for 1, 4, 16, 64 and 256 days before, then for all time before. The
 /// newest is the last element, so that popping begins with it.
 pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
-    let mut to = now_micros - now_micros.rem_euclid(DAY_US);
+    let mut to = day_start(now_micros);
     let mut ranges = vec![Days {
         from: Some(to),
         to: None,

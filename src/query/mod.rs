@@ -49,6 +49,9 @@ mod answer_memory;
 /// Ranges of days of receipt, searched one after another.
 mod days;
 
+/// Guesses of the day of an event by its id.
+mod first_ids;
+
 /// A search in PostgreSQL.
 mod postgres;
 
@@ -71,6 +74,7 @@ use answer_format::{AnswerFormat, WrittenAnswer};
 use answer_memory::{AnswerGrant, AnswerMemory};
 use cursor::SortOrder;
 use error::QueryError;
+use first_ids::FirstIds;
 use page::ResultPage;
 use search::{Lookup, Search};
 
@@ -143,6 +147,7 @@ pub struct Queries {
     /// One permit for each concurrent query.
     slots: Arc<Semaphore>,
     memory: Arc<AnswerMemory>,
+    first_ids: Arc<FirstIds>,
 }
 
 impl Queries {
@@ -153,6 +158,7 @@ impl Queries {
             store,
             slots: Arc::new(Semaphore::new(options.concurrency)),
             memory: Arc::new(AnswerMemory::new(&options)),
+            first_ids: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -269,7 +275,12 @@ impl Queries {
             let found = async {
                 match &self.store {
                     Store::Postgres(store) => {
-                        postgres::find(&store.read_pool, lookup, &self.options, &mut held).await
+                        let reader = postgres::Reader {
+                            pool: &store.read_pool,
+                            options: &self.options,
+                            first_ids: &self.first_ids,
+                        };
+                        reader.find(lookup, &mut held).await
                     }
                     Store::Sqlite(store) => {
                         sqlite::find(&store.read_pool, lookup, &self.options, &mut held).await

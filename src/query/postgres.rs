@@ -15,7 +15,7 @@
 //! statement.
 
 use std::cmp::Reverse;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
@@ -25,6 +25,7 @@ use crate::query::cursor::{PageKey, SortOrder};
 use crate::query::days::{Days, newest_first};
 use crate::query::error::QueryError;
 use crate::query::filter::Filter;
+use crate::query::first_ids::{DayOfId, FirstIds};
 use crate::query::page::{self, AddedEvent, PageBuilder, ResultPage};
 use crate::query::search::{Lookup, Search};
 use crate::query::select::{self, TextLength};
@@ -35,50 +36,44 @@ use crate::store::pooled_connection::PooledConnection;
 /// Factor by which the second window is larger, if the first one filled enough of the page.
 const WIDER: u8 = 10;
 
-/// Returns the page of a search, or the event with an id alone.
-pub(super) async fn find(
-    pool: &PgPool,
-    lookup: Lookup,
-    options: &Options,
-    held: &mut AnswerGrant,
-) -> Result<ResultPage, QueryError> {
-    let mut query = PostgresQuery::begin(pool, options, held).await?;
-    let page = match lookup {
-        Lookup::Event(id) => query.rows(select::event(Dialect::Postgres, id)).await?,
-        Lookup::Page(mut search) => {
-            if search.asks_for_resources() {
-                let ids = query.resource_ids(&search).await?;
-                if ids.is_empty() {
-                    query.end();
-                    return Ok(ResultPage::default());
+/// The database with the settings of queries.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) pool: &'a PgPool,
+    pub(super) options: &'a Options,
+    pub(super) first_ids: &'a FirstIds,
+}
+
+impl Reader<'_> {
+    /// Returns the page of a search, or the event with an id alone.
+    pub(super) async fn find(
+        self,
+        lookup: Lookup,
+        held: &mut AnswerGrant,
+    ) -> Result<ResultPage, QueryError> {
+        let mut query = PostgresQuery::begin(self, held).await?;
+        let page = match lookup {
+            Lookup::Event(id) => query.event(id).await?,
+            Lookup::Page(mut search) => {
+                if search.asks_for_resources() {
+                    let ids = query.resource_ids(&search).await?;
+                    if ids.is_empty() {
+                        query.end();
+                        return Ok(ResultPage::default());
+                    }
+                    search.list_resources(ids);
                 }
-                search.list_resources(ids);
+                let mut page = query.search(&search).await?;
+                page.truncate(search.limit as usize, self.options.answer_bytes);
+                page
             }
-            let mut page = query.search(&search).await?;
-            page.truncate(search.limit as usize, options.answer_bytes);
-            page
-        }
-    };
-    query.read_unread(pool, page).await
-}
+        };
+        query.read_unread(page).await
+    }
 
-/// One read-only transaction, whose statements all see the same rows.
-struct PostgresQuery<'a> {
-    connection: PooledConnection<Postgres>,
-    options: &'a Options,
-    held: &'a mut AnswerGrant,
-    /// Memory of the events that earlier statements found.
-    found_bytes: usize,
-    /// A statement was abandoned before its last row, so the connection must not be reused.
-    unfinished: bool,
-}
-
-impl<'a> PostgresQuery<'a> {
-    async fn begin(
-        pool: &PgPool,
-        options: &'a Options,
-        held: &'a mut AnswerGrant,
-    ) -> Result<Self, sqlx::Error> {
+    /// Begins a read-only transaction. The pool does not check its connections, so a connection on which this fails is
+    /// closed, and the next one is tried.
+    async fn begin(self) -> Result<PooledConnection<Postgres>, sqlx::Error> {
         // All settings are local to the transaction, so that they also apply behind a pooler. Generic plans are slower
         // by a factor of a hundred. JIT compilation takes longer than any of these queries. Without parallel workers,
         // one query uses one core. Sequential scans are the last resort: the planner's estimates for rare values make
@@ -92,13 +87,41 @@ impl<'a> PostgresQuery<'a> {
              SET LOCAL max_parallel_workers_per_gather = 0; \
              SET LOCAL enable_seqscan = off; \
              SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
-            options.timeout.as_millis().max(1)
+            self.options.timeout.as_millis().max(1)
         );
-        let mut connection = PooledConnection::take(pool, "read", CONNECTION_WAIT).await?;
-        connection.execute(AssertSqlSafe(begin)).await?;
+        let deadline = Instant::now() + CONNECTION_WAIT;
+        let mut untried = self.pool.options().get_max_connections();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut connection = PooledConnection::take(self.pool, "read", left).await?;
+            let beginning = connection.execute(AssertSqlSafe(begin.clone()));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let begun = tokio::time::timeout(left, beginning).await;
+            match begun.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Ok(_) => return Ok(connection),
+                Err(error) if untried == 0 => return Err(error),
+                Err(_) => untried -= 1,
+            }
+        }
+    }
+}
+
+/// One read-only transaction, whose statements all see the same rows.
+struct PostgresQuery<'a> {
+    reader: Reader<'a>,
+    connection: PooledConnection<Postgres>,
+    held: &'a mut AnswerGrant,
+    /// Memory of the events that earlier statements found.
+    found_bytes: usize,
+    /// A statement was abandoned before its last row, so the connection must not be reused.
+    unfinished: bool,
+}
+
+impl<'a> PostgresQuery<'a> {
+    async fn begin(reader: Reader<'a>, held: &'a mut AnswerGrant) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            connection,
-            options,
+            reader,
+            connection: reader.begin().await?,
             held,
             found_bytes: 0,
             unfinished: false,
@@ -121,17 +144,13 @@ impl<'a> PostgresQuery<'a> {
     }
 
     /// Reads the texts that were too long to be read with the other rows, and ends the transaction.
-    async fn read_unread(
-        self,
-        pool: &PgPool,
-        mut page: ResultPage,
-    ) -> Result<ResultPage, QueryError> {
+    async fn read_unread(self, mut page: ResultPage) -> Result<ResultPage, QueryError> {
         let mut query = self;
         while let Some((index, key)) = page.next_unread(query.held).await? {
             if query.unfinished {
                 // On this connection, the rest of the abandoned statement's rows would arrive first.
                 drop(query.connection);
-                query = Self::begin(pool, query.options, query.held).await?;
+                query = Self::begin(query.reader, query.held).await?;
             }
             let whole = select::whole_event(Dialect::Postgres, key).for_postgres();
             let row = whole.fetch_optional(&mut *query.connection).await?;
@@ -140,6 +159,52 @@ impl<'a> PostgresQuery<'a> {
         }
         query.end();
         Ok(page)
+    }
+
+    /// Finds an event: first in the day that its id suggests, then in the whole table.
+    async fn event(&mut self, id: i64) -> Result<ResultPage, QueryError> {
+        let day = self.day_of(id).await?;
+        let found = self.rows(select::event(Dialect::Postgres, id, day)).await?;
+        if !found.events.is_empty() {
+            return Ok(found);
+        }
+        self.rows(select::event(Dialect::Postgres, id, Days::ALL))
+            .await
+    }
+
+    async fn day_of(&mut self, id: i64) -> Result<Days, QueryError> {
+        let first_ids = self.reader.first_ids;
+        let mut search = DayOfId::new(id, now_micros());
+        let mut reads = false;
+        while let Some(day_us) = search.next() {
+            let mut first_id = first_ids.known(day_us);
+            if first_id.is_none() {
+                if !reads {
+                    // The first row in the table's order is wanted, not the first one in an index.
+                    self.connection
+                        .execute("SET LOCAL enable_seqscan = on")
+                        .await?;
+                    reads = true;
+                }
+                let from_day = Days {
+                    from: Some(day_us),
+                    to: None,
+                };
+                let statement = select::first_id(Dialect::Postgres, from_day).for_postgres();
+                let row = statement.fetch_optional(&mut *self.connection).await?;
+                first_id = row.map(|row| row.try_get(0)).transpose()?;
+                if let Some(first_id) = first_id {
+                    first_ids.learn(day_us, first_id);
+                }
+            }
+            search.compare(first_id);
+        }
+        if reads {
+            self.connection
+                .execute("SET LOCAL enable_seqscan = off")
+                .await?;
+        }
+        Ok(search.day())
     }
 
     async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
@@ -155,14 +220,14 @@ impl<'a> PostgresQuery<'a> {
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
             return self.rows(select::plain(Dialect::Postgres, search)).await;
         }
-        let mut rows = self.options.window_rows;
+        let mut rows = self.reader.options.window_rows;
         loop {
             let page = self.rows(window(search, rows)).await?;
             let found = page.events.len();
             if page.more || found == wanted || self.holds_at_most(search, rows).await? {
                 return Ok(page);
             }
-            if rows > self.options.window_rows || found * usize::from(WIDER) < wanted {
+            if rows > self.reader.options.window_rows || found * usize::from(WIDER) < wanted {
                 break;
             }
             rows = rows.saturating_mul(WIDER.into());
@@ -210,7 +275,7 @@ impl<'a> PostgresQuery<'a> {
                 self.merge(&mut page, newer, search.order, wanted);
                 break;
             }
-            let too_many = (self.options.window_rows as usize / 10).max(2 * wanted);
+            let too_many = (self.reader.options.window_rows as usize / 10).max(2 * wanted);
             let (mut found, rows) = self
                 .fetch(any_order(search, days, too_many, wanted))
                 .await?;
@@ -234,7 +299,7 @@ impl<'a> PostgresQuery<'a> {
             SortOrder::OldestFirst => page.events.sort_unstable_by_key(|event| event.key),
         }
         page.more |= found.more;
-        page.truncate(wanted, self.options.answer_bytes);
+        page.truncate(wanted, self.reader.options.answer_bytes);
         self.found_bytes = page.held_bytes();
     }
 
@@ -249,7 +314,7 @@ impl<'a> PostgresQuery<'a> {
     /// If the bytes are full, `more` is set and the connection is not returned to the pool.
     async fn fetch(&mut self, statement: SqlStatement) -> Result<(ResultPage, usize), QueryError> {
         let mut rows = statement.for_postgres().fetch(&mut *self.connection);
-        let mut filling = PageBuilder::new(self.options.answer_bytes, self.found_bytes, self.held);
+        let mut filling = PageBuilder::new(self.reader.options.answer_bytes, self.found_bytes, self.held);
         let mut found = 0;
         while let Some(row) = rows.try_next().await? {
             if filling.add(page::event(&row)?).await? == AddedEvent::No {
@@ -286,7 +351,7 @@ fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> Sql
         sql.push(
             "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
         );
-        push_days(sql, days);
+        select::push_days(sql, days);
         select::push_range(sql, search);
         select::push_filters(sql, search);
         sql.push(" LIMIT ").int(as_rows(too_many));
@@ -301,7 +366,7 @@ fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> Sql
 fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) -> SqlStatement {
     select::events(Dialect::Postgres, search.order, |sql| {
         sql.push("SELECT * FROM telemetry_events e WHERE true");
-        push_days(sql, days);
+        select::push_days(sql, days);
         select::push_range(sql, search);
         if let Some(key) = floor {
             select::push_beyond(sql, ">", key);
@@ -310,15 +375,6 @@ fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) 
         select::push_order(sql, search.order, "e");
         select::push_slice(sql, as_rows(wanted), 0);
     })
-}
-
-fn push_days(sql: &mut SqlStatement, days: Days) {
-    if let Some(from) = days.from {
-        sql.push(" AND e.created_at >= ").micros(from);
-    }
-    if let Some(to) = days.to {
-        sql.push(" AND e.created_at < ").micros(to);
-    }
 }
 
 fn as_rows(count: usize) -> i64 {
