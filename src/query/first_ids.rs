@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(guess(9_999), 1);
         assert_eq!(guess(9_000), 10);
         assert_eq!(guess(8_999), 13);
-        assert_eq!(guess(7_150), 28);
+        assert_eq!(guess(7_250), 28);
         assert_eq!(guess(5), DAYS_BACK);
     }
 

@@ -52,6 +52,12 @@ mod days;
 /// Guesses of the day of an event by its id.
 mod first_ids;
 
+/// A search that several statements answer.
+mod rest_of_search;
+
+/// The statements of these, for PostgreSQL.
+mod slice_statements;
+
 /// A search in PostgreSQL.
 mod postgres;
 
@@ -112,7 +118,7 @@ impl Default for Options {
             concurrency: 8,
             answer_bytes: 32 << 20,
             memory_bytes: MemoryShares::of(None).query_bytes,
-            window_rows: 20_000,
+            window_rows: 5_000,
         }
     }
 }

@@ -3,13 +3,17 @@
 //! The indexes answer a trace, a correlation id and a range of times directly. Every other search has three steps:
 //!
 //! 1. Search the newest [`Options::window_rows`] by the index on `timestamp`. Common values fill the page from these.
-//!    If at least a tenth of the page is found, search ten times as many rows.
-//! 2. If the page is not full and a filter can skip block ranges, search the table in ranges of days, newest first.
-//!    These statements have no order, so that the planner uses the block ranges' bloom filters: a day without the value
-//!    costs next to nothing. If at least a tenth of a window of rows matches in a range, it is halved, down to one day,
-//!    which is then read in order.
+//!    If a few events are found, the time between them shows the time in which the page is probably full, which is then
+//!    searched as one slice (below). Otherwise, if at least a tenth of the page is found, search ten times as many rows
+//!    after the last one found.
+//! 2. If the page is not full and a filter can skip block ranges, search the table in slices: ranges of days, newest
+//!    first, then parts of a day. These statements have no order, so that the planner uses the summaries of the block
+//!    ranges: a day without the value costs next to nothing. A slice with many matches is split, and its newest part
+//!    is searched first. The matches found so far decide how many days the next slice has.
 //! 3. Once the page is full, the rest of the table can only add events that precede the page's last one. One statement
 //!    reads these by the index on `timestamp`.
+//!
+//! A search for several conditions in a short time is first asked as one slice.
 //!
 //! **Invariant:** the steps decide the order of searching, never the result: the page equals that of the plain
 //! statement.
@@ -22,16 +26,21 @@ use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
 
 use crate::query::answer_memory::AnswerGrant;
 use crate::query::cursor::{PageKey, SortOrder};
-use crate::query::days::{Days, newest_first};
+use crate::query::days::{DayRanges, Days, Slice};
 use crate::query::error::QueryError;
 use crate::query::filter::Filter;
 use crate::query::first_ids::{DayOfId, FirstIds};
 use crate::query::page::{self, AddedEvent, PageBuilder, ResultPage};
+use crate::query::rest_of_search::{MatchDensity, RestOfSearch};
 use crate::query::search::{Lookup, Search};
-use crate::query::select::{self, TextLength};
+use crate::query::select;
+use crate::query::slice_statements::{any_order, in_order, window};
 use crate::query::statement::{Dialect, SqlStatement};
 use crate::query::{CONNECTION_WAIT, Options};
 use crate::store::pooled_connection::PooledConnection;
+
+/// Number of matches from which a slice is split.
+const MANY_MATCHES: usize = 200;
 
 /// Factor by which the second window is larger, if the first one filled enough of the page.
 const WIDER: u8 = 10;
@@ -215,34 +224,72 @@ impl<'a> PostgresQuery<'a> {
 
     /// Finds the events of a page, up to one more than its limit, which shows if another page follows.
     async fn search(&mut self, search: &Search) -> Result<ResultPage, QueryError> {
-        let wanted = search.limit as usize + 1;
         let unordered = |filter: &Filter| !filter.is_range();
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
             return self.rows(select::plain(Dialect::Postgres, search)).await;
         }
-        let mut rows = self.reader.options.window_rows;
-        loop {
-            let page = self.rows(window(search, rows)).await?;
-            let found = page.events.len();
-            if page.more || found == wanted || self.holds_at_most(search, rows).await? {
-                return Ok(page);
+        let skips_blocks = search.offset == 0 && search.filters.iter().any(Filter::skips_blocks);
+        if skips_blocks && search.is_narrow() {
+            let slice = Slice::of(Days::ALL);
+            if let SliceMatches::All(found) = self.slice(search, slice).await? {
+                return Ok(found);
             }
-            if rows > self.reader.options.window_rows || found * usize::from(WIDER) < wanted {
+        }
+        let mut rest = RestOfSearch::new(search);
+        // Without block ranges, a wider window costs less than a second one.
+        let narrow = self.reader.options.window_rows;
+        let first = if skips_blocks { narrow } else { 4 * narrow };
+        let mut rows = first;
+        loop {
+            let found = self.rows(window(&rest.search, rows)).await?;
+            let events = found.events.len();
+            self.add(&mut rest, found);
+            if rest.is_full() || search.is_bounded() && self.holds_at_most(&rest, rows).await? {
+                return Ok(rest.page);
+            }
+            if let Some(from_ms) = rest.probable_end().filter(|_| skips_blocks) {
+                let slice = Slice {
+                    from_ms: Some(from_ms),
+                    ..Slice::of(Days::ALL)
+                };
+                if let SliceMatches::All(found) = self.slice(&rest.search, slice).await? {
+                    self.merge(&mut rest, found);
+                    if rest.is_full() {
+                        return Ok(rest.page);
+                    }
+                    rest.begin_before(from_ms);
+                    break;
+                }
+            }
+            if rows > first || events * usize::from(WIDER) < rest.wanted {
                 break;
             }
             rows = rows.saturating_mul(WIDER.into());
         }
-        if search.offset == 0 && search.filters.iter().any(Filter::has_bloom) {
-            return self.by_days(search, wanted).await;
+        if skips_blocks {
+            return self.by_slices(rest).await;
         }
-        self.rows(select::plain(Dialect::Postgres, search)).await
+        let found = self
+            .rows(select::plain(Dialect::Postgres, &rest.search))
+            .await?;
+        self.add(&mut rest, found);
+        Ok(rest.page)
     }
 
-    /// Returns `true` if the search has a range of times with at most `rows` rows.
-    async fn holds_at_most(&mut self, search: &Search, rows: u32) -> Result<bool, sqlx::Error> {
-        if search.after.is_none() && !search.filters.iter().any(Filter::is_range) {
-            return Ok(false);
+    /// Adds the events that precede all others of the rest, which then begins after them.
+    fn add(&mut self, rest: &mut RestOfSearch, found: ResultPage) {
+        if rest.search.offset > 0 {
+            // The statement has skipped events, so the next one starts anew.
+            rest.page = found;
+            return;
         }
+        self.merge(rest, found);
+        rest.begin_after_page();
+    }
+
+    /// Returns `true` if the rest of a search with a range of times has at most `rows` rows.
+    async fn holds_at_most(&mut self, rest: &RestOfSearch, rows: u32) -> Result<bool, sqlx::Error> {
+        let search = &rest.search;
         let mut sql = SqlStatement::new(
             Dialect::Postgres,
             "SELECT e.timestamp FROM telemetry_events e WHERE true",
@@ -258,48 +305,82 @@ impl<'a> PostgresQuery<'a> {
     }
 
     /// Performs steps 2 and 3 of the module's description.
-    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<ResultPage, QueryError> {
-        let mut page = ResultPage::default();
-        let mut left = match search.order {
-            SortOrder::NewestFirst => newest_first(now_micros()),
-            SortOrder::OldestFirst => vec![Days::ALL],
+    async fn by_slices(&mut self, mut rest: RestOfSearch) -> Result<ResultPage, QueryError> {
+        let now_us = now_micros();
+        let mut ranges = match rest.search.order {
+            SortOrder::NewestFirst => DayRanges::newest_first(now_us),
+            SortOrder::OldestFirst => DayRanges::all(),
         };
-        while let Some(days) = left.pop() {
-            if page.more || page.events.len() >= wanted {
-                let floor = page.events.last().map(|event| event.key);
-                let rest = Days {
-                    to: days.to,
-                    ..Days::ALL
+        let mut left = Vec::new();
+        let mut density = MatchDensity::default();
+        loop {
+            let slice = match left.pop() {
+                Some(slice) => slice,
+                None => {
+                    let missing = rest.wanted.saturating_sub(rest.page.events.len());
+                    let Some(days) = ranges.next(density.days_with(missing)) else {
+                        return Ok(rest.page);
+                    };
+                    density.begin(days);
+                    Slice::of(days)
+                }
+            };
+            if rest.is_full() {
+                let floor = rest.page.events.last().map(|event| event.key);
+                let is_above = |key: PageKey| slice.to_ms.is_none_or(|to| key.timestamp < to);
+                let older = if slice.is_part_of_day() {
+                    slice
+                } else {
+                    Slice::of(Days {
+                        to: slice.days.to,
+                        ..Days::ALL
+                    })
                 };
-                let newer = self.rows(in_order(search, rest, floor, wanted)).await?;
-                self.merge(&mut page, newer, search.order, wanted);
-                break;
-            }
-            let too_many = (self.reader.options.window_rows as usize / 10).max(2 * wanted);
-            let (mut found, rows) = self
-                .fetch(any_order(search, days, too_many, wanted))
-                .await?;
-            if rows >= too_many {
-                if let Some((older, newer)) = days.halves() {
-                    left.extend([older, newer]);
+                if floor.is_none_or(is_above) {
+                    let found = self.rows(in_order(&rest, older, floor)).await?;
+                    self.merge(&mut rest, found);
+                }
+                if slice.is_part_of_day() {
                     continue;
                 }
-                found = self.rows(in_order(search, days, None, wanted)).await?;
+                return Ok(rest.page);
             }
-            self.merge(&mut page, found, search.order, wanted);
+            let found = match self.slice(&rest.search, slice).await? {
+                SliceMatches::All(found) => found,
+                SliceMatches::TooMany => match slice.split(now_us) {
+                    Some((older, newer)) => {
+                        left.extend([older, newer]);
+                        continue;
+                    }
+                    None => self.rows(in_order(&rest, slice, None)).await?,
+                },
+            };
+            density.add(found.events.len());
+            self.merge(&mut rest, found);
         }
-        Ok(page)
     }
 
-    /// Merges `found` into the page in order, and cuts it to `wanted` events and the bytes of a page.
-    fn merge(&mut self, page: &mut ResultPage, found: ResultPage, order: SortOrder, wanted: usize) {
+    /// Searches a slice in any order.
+    async fn slice(&mut self, search: &Search, slice: Slice) -> Result<SliceMatches, QueryError> {
+        let too_many = (2 * search.limit as usize).max(MANY_MATCHES);
+        let (found, rows) = self.fetch(any_order(search, slice, too_many)).await?;
+        Ok(if rows >= too_many {
+            SliceMatches::TooMany
+        } else {
+            SliceMatches::All(found)
+        })
+    }
+
+    /// Merges `found` into the page in order, and cuts it to the events wanted and the bytes of a page.
+    fn merge(&mut self, rest: &mut RestOfSearch, found: ResultPage) {
+        let page = &mut rest.page;
         page.events.extend(found.events);
-        match order {
+        match rest.search.order {
             SortOrder::NewestFirst => page.events.sort_unstable_by_key(|event| Reverse(event.key)),
             SortOrder::OldestFirst => page.events.sort_unstable_by_key(|event| event.key),
         }
         page.more |= found.more;
-        page.truncate(wanted, self.reader.options.answer_bytes);
+        page.truncate(rest.wanted, self.reader.options.answer_bytes);
         self.found_bytes = page.held_bytes();
     }
 
@@ -314,7 +395,11 @@ impl<'a> PostgresQuery<'a> {
     /// If the bytes are full, `more` is set and the connection is not returned to the pool.
     async fn fetch(&mut self, statement: SqlStatement) -> Result<(ResultPage, usize), QueryError> {
         let mut rows = statement.for_postgres().fetch(&mut *self.connection);
-        let mut filling = PageBuilder::new(self.reader.options.answer_bytes, self.found_bytes, self.held);
+        let mut filling = PageBuilder::new(
+            self.reader.options.answer_bytes,
+            self.found_bytes,
+            self.held,
+        );
         let mut found = 0;
         while let Some(row) = rows.try_next().await? {
             if filling.add(page::event(&row)?).await? == AddedEvent::No {
@@ -329,56 +414,11 @@ impl<'a> PostgresQuery<'a> {
     }
 }
 
-/// Makes the statement of step 1: the matches among the first `rows` rows of the range.
-fn window(search: &Search, rows: u32) -> SqlStatement {
-    select::events(Dialect::Postgres, search.order, |sql| {
-        sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
-        select::push_range(sql, search);
-        select::push_order(sql, search.order, "e");
-        sql.push(" LIMIT ").int(i64::from(rows));
-        sql.push(") e WHERE true");
-        select::push_filters(sql, search);
-        select::push_order(sql, search.order, "e");
-        select::push_slice(sql, search.wanted(), search.offset);
-    })
-}
-
-/// Makes the statement of step 2: the matches in a range of days, if these are fewer than `too_many` rows; the column
-/// `found` is their number, at most `too_many`.
-fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> SqlStatement {
-    let (dialect, texts) = (Dialect::Postgres, TextLength::Short);
-    select::with_resources(dialect, texts, search.order, ", e.found", |sql| {
-        sql.push(
-            "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
-        );
-        select::push_days(sql, days);
-        select::push_range(sql, search);
-        select::push_filters(sql, search);
-        sql.push(" LIMIT ").int(as_rows(too_many));
-        sql.push(") e");
-        select::push_order(sql, search.order, "e");
-        select::push_slice(sql, as_rows(wanted), 0);
-    })
-}
-
-/// Makes the statement for the matches in a range of days, without restrictions on the plan; above the key `floor` if
-/// given.
-fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) -> SqlStatement {
-    select::events(Dialect::Postgres, search.order, |sql| {
-        sql.push("SELECT * FROM telemetry_events e WHERE true");
-        select::push_days(sql, days);
-        select::push_range(sql, search);
-        if let Some(key) = floor {
-            select::push_beyond(sql, ">", key);
-        }
-        select::push_filters(sql, search);
-        select::push_order(sql, search.order, "e");
-        select::push_slice(sql, as_rows(wanted), 0);
-    })
-}
-
-fn as_rows(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// The matches in a slice.
+enum SliceMatches {
+    All(ResultPage),
+    /// More than a page; these were not read to the end.
+    TooMany,
 }
 
 /// Returns the current Unix time in µs; it decides only which days are searched first.
