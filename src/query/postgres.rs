@@ -40,7 +40,10 @@ use crate::query::{CONNECTION_WAIT, Options};
 use crate::store::pooled_connection::PooledConnection;
 
 /// Number of matches from which a slice is split.
-const MANY_MATCHES: usize = 200;
+const MANY_MATCHES: usize = 400;
+
+/// Maximum number of slices whose length follows from the density of the events found.
+const DENSITY_SLICES: u32 = 3;
 
 /// Factor by which the second window is larger, if the first one filled enough of the page.
 const WIDER: u8 = 10;
@@ -247,24 +250,16 @@ impl<'a> PostgresQuery<'a> {
             if rest.is_full() || search.is_bounded() && self.holds_at_most(&rest, rows).await? {
                 return Ok(rest.page);
             }
-            if let Some(from_ms) = rest.probable_end().filter(|_| skips_blocks) {
-                let slice = Slice {
-                    from_ms: Some(from_ms),
-                    ..Slice::of(Days::ALL)
-                };
-                if let SliceMatches::All(found) = self.slice(&rest.search, slice).await? {
-                    self.merge(&mut rest, found);
-                    if rest.is_full() {
-                        return Ok(rest.page);
-                    }
-                    rest.begin_before(from_ms);
-                    break;
-                }
+            if skips_blocks && self.by_density(&mut rest).await? == DensitySlices::Searched {
+                break;
             }
             if rows > first || events * usize::from(WIDER) < rest.wanted {
                 break;
             }
             rows = rows.saturating_mul(WIDER.into());
+        }
+        if rest.is_full() {
+            return Ok(rest.page);
         }
         if skips_blocks {
             return self.by_slices(rest).await;
@@ -274,6 +269,27 @@ impl<'a> PostgresQuery<'a> {
             .await?;
         self.add(&mut rest, found);
         Ok(rest.page)
+    }
+
+    /// Searches back to the time at which the page is probably full, as one slice; again from there if it is not full.
+    async fn by_density(&mut self, rest: &mut RestOfSearch) -> Result<DensitySlices, QueryError> {
+        let mut searched = DensitySlices::None;
+        for _ in 0..DENSITY_SLICES {
+            let Some(from_ms) = rest.probable_end().filter(|_| !rest.is_full()) else {
+                break;
+            };
+            let slice = Slice {
+                from_ms: Some(from_ms),
+                ..Slice::of(Days::ALL)
+            };
+            let SliceMatches::All(found) = self.slice(&rest.search, slice).await? else {
+                break;
+            };
+            self.merge(rest, found);
+            rest.begin_before(from_ms);
+            searched = DensitySlices::Searched;
+        }
+        Ok(searched)
     }
 
     /// Adds the events that precede all others of the rest, which then begins after them.
@@ -412,6 +428,14 @@ impl<'a> PostgresQuery<'a> {
         }
         Ok((filling.into_page(), found))
     }
+}
+
+/// The result of [`PostgresQuery::by_density`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DensitySlices {
+    Searched,
+    /// Too few events are found to know their density, or many more than expected.
+    None,
 }
 
 /// The matches in a slice.

@@ -55,9 +55,9 @@ impl RestOfSearch {
         }
         let (newest, oldest) = (found.first()?.key.timestamp, found.last()?.key.timestamp);
         let missing = as_rows(self.wanted.saturating_sub(found.len()));
-        let span = newest.saturating_sub(oldest).checked_mul(missing)? / as_rows(found.len());
-        // A quarter more, as another statement costs more than the events read in vain.
-        oldest.checked_sub(span.checked_add(span / 4 + 1)?)
+        let span = newest.saturating_sub(oldest).checked_mul(missing)? / as_rows(found.len() - 1);
+        // Half as much more, as another statement costs more than the events read in vain.
+        oldest.checked_sub(span.checked_add(span / 2 + 1)?)
     }
 }
 
