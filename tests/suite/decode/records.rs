@@ -93,6 +93,7 @@ impl Recorded {
             segment_bytes: Some(64 << 10),
             free_floor_bytes: Some(0),
             keep_stored: Duration::from_secs(3600),
+            ..Options::default()
         };
         let journal = Journal::open(Arc::new(OsDisk), &options).expect("the journal opens");
         let mut records = Vec::new();
