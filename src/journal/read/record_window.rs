@@ -47,6 +47,7 @@ impl RecordWindow {
             decoded_bytes: record.decoded_bytes,
             accepted: record.accepted,
             rejected: record.rejected,
+            is_clean: record.is_clean,
             digest: record.digest,
             // The request's own bytes may be a part of a much larger buffer.
             payload: Bytes::copy_from_slice(&record.payload),
@@ -103,6 +104,7 @@ mod tests {
             decoded_bytes: 0,
             accepted: 1,
             rejected: 0,
+            is_clean: true,
             digest: [0; 16],
             payload,
         };
