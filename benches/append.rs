@@ -69,6 +69,7 @@ fn append(c: &mut Criterion) {
             segment_bytes: Some(64 << 20),
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
+            ..Options::default()
         };
         let journal = Journal::open(Arc::new(OsDisk), &options).expect("an empty log opens");
         let stream = journal.streams()[0].id;

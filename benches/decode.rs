@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
-use ruvvector_service::decode::{self, Sink, check, events};
+use ruvvector_service::decode::{self, EventMetadata, Sink, check, events};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
 use ruvvector_service::event::{Limits, Position, Source, StreamId};
 use std::fmt::Write as _;
@@ -35,8 +35,8 @@ impl Sink for Forget {
         black_box(&resource);
     }
 
-    fn event(&mut self, event: &Event<'_>) {
-        black_box(event);
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
+        black_box(metadata.of(event));
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn fit_memory(
     raw.memory_bytes = raw.memory_bytes.or(machine.memory_bytes);
     let shares = MemoryShares::of(raw.memory_bytes);
     raw.query.memory_bytes = shares.query_bytes;
+    raw.journal.window_bytes = shares.window_bytes;
     raw.write.large_record_bytes = shares.large_record_bytes;
     let budget = *raw
         .receive

@@ -28,12 +28,8 @@ pub trait Sink {
     }
     /// Receives a resource before the first event that refers to it; the same resource may arrive more than once.
     fn resource(&mut self, resource: Resource);
-    /// Receives one row.
-    fn event(&mut self, event: &Event<'_>);
-    /// Takes an event whose metadata is long. That of `event` is empty.
-    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
-        self.event(&metadata.of(event));
-    }
+    /// Receives one row. The metadata of `event` is empty: it is written where it is needed.
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>);
     /// Returns whether the walk should continue. It is called after each event; `false` ends the walk with an error.
     fn wants_more(&self) -> bool {
         true
@@ -43,7 +39,7 @@ pub trait Sink {
 /// Message of the error of a walk that its sink ended.
 const SINK_IS_FULL: &str = "the sink accepts no more events";
 
-pub use large_metadata::LargeMetadata;
+pub use event_metadata::EventMetadata;
 
 /// The outcome of decoding a request: its accepted and rejected items.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -209,14 +205,17 @@ pub mod export;
 /// Native events.
 mod native;
 
-/// Metadata of an event that is too long to be held several times.
-mod large_metadata;
+/// The metadata of an event, written where its row is built.
+mod event_metadata;
 
 /// Rules of the mapping, by version.
 mod rules;
 
 /// Protobuf's wire format.
 mod protobuf;
+
+/// A test for texts that are neither checked nor escaped further.
+mod plain_text;
 
 /// Timestamps of native events.
 pub(crate) mod timestamp;

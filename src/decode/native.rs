@@ -4,10 +4,10 @@
 //! filled in.
 
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
+use crate::decode::event_metadata::hand_on;
 use crate::decode::json::json_reader::{JsonReader, JsonType};
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::normalize::Normalizer;
-use crate::decode::large_metadata::hand_on;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
 use crate::event::{Encoding, Source};
 
@@ -100,8 +100,6 @@ struct NativeEvents<'a, 's> {
     source: &'a Source,
     report: ReportBuilder,
     sink: Option<&'s mut dyn Sink>,
-    /// Memory that is used again for each row.
-    metadata: String,
 }
 
 impl<'a, 's> NativeEvents<'a, 's> {
@@ -110,7 +108,6 @@ impl<'a, 's> NativeEvents<'a, 's> {
             source,
             report: ReportBuilder::default(),
             sink,
-            metadata: String::new(),
         }
     }
 
@@ -173,7 +170,7 @@ impl<'a, 's> NativeEvents<'a, 's> {
             };
             let event = envelope.event(self.source);
             let bytes = envelope.written_bytes();
-            if !hand_on(*sink, event, &write, bytes, &mut self.metadata) {
+            if hand_on(*sink, &event, &write, bytes) != Ok(true) {
                 return Err(DecodeError::Malformed {
                     message: SINK_IS_FULL.to_owned(),
                     offset: None,

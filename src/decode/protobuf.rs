@@ -5,6 +5,12 @@
 
 use crate::decode::DecodeError;
 
+/// The wire types that OTLP has.
+pub(super) const VARINT: u8 = 0;
+pub(super) const FIXED64: u8 = 1;
+pub(super) const LENGTH_DELIMITED: u8 = 2;
+pub(super) const FIXED32: u8 = 5;
+
 /// The value of one field, by its wire type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum FieldValue<'a> {
@@ -62,20 +68,37 @@ impl<'a> ProtobufReader<'a> {
         if number == 0 {
             return Err(Malformed("a field has the number 0"));
         }
-        let value = match key & 7 {
-            0 => FieldValue::Varint(self.varint()?),
-            1 => FieldValue::Fixed64(u64::from_le_bytes(self.array()?)),
-            2 => {
-                let len = usize::try_from(self.varint()?).map_err(|_| CUT_SHORT)?;
-                let (bytes, rest) = self.rest.split_at_checked(len).ok_or(CUT_SHORT)?;
-                self.rest = rest;
-                FieldValue::Bytes(bytes)
-            }
+        let value = match wire_type(key) {
+            VARINT => FieldValue::Varint(self.varint()?),
+            FIXED64 => FieldValue::Fixed64(u64::from_le_bytes(self.array()?)),
+            LENGTH_DELIMITED => FieldValue::Bytes(self.bytes()?),
             3 | 4 => return Err(Malformed("it holds a group")),
-            5 => FieldValue::Fixed32(u32::from_le_bytes(self.array()?)),
+            FIXED32 => FieldValue::Fixed32(u32::from_le_bytes(self.array()?)),
             _ => return Err(Malformed("a field has an unknown wire type")),
         };
         Ok(Some((number, value)))
+    }
+
+    /// Returns the next byte without reading it.
+    pub(super) const fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    /// Skips one byte that [`Self::peek`] returned.
+    pub(super) fn skip_byte(&mut self) {
+        self.rest = self.rest.get(1..).unwrap_or_default();
+    }
+
+    /// Reads a length-delimited value, whose key was read before.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is truncated.
+    #[inline]
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = usize::try_from(self.varint()?).map_err(|_| CUT_SHORT)?;
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(CUT_SHORT)?;
+        self.rest = rest;
+        Ok(bytes)
     }
 
     /// Reads the next number of a packed list of varints; `None` at the end.
@@ -90,23 +113,37 @@ impl<'a> ProtobufReader<'a> {
         self.varint().map(Some)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    /// Reads a value of `N` bytes, whose key was read before.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is truncated.
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or(CUT_SHORT)?;
         self.rest = rest;
         Ok(*bytes)
     }
 
+    /// Reads a varint.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is truncated or too long.
     #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn varint(&mut self) -> Result<u64, Malformed> {
         match self.rest {
             [byte, rest @ ..] if *byte < 0x80 => {
                 self.rest = rest;
                 Ok(u64::from(*byte))
             }
+            [low, high, rest @ ..] if *high < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*high) << 7 | u64::from(low & 0x7f))
+            }
             _ => self.long_varint(),
         }
     }
 
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (index, byte) in self.rest.iter().take(10).enumerate() {
@@ -128,6 +165,15 @@ impl<'a> ProtobufReader<'a> {
 }
 
 impl<'a> FieldValue<'a> {
+    pub(super) const fn wire_type(self) -> u8 {
+        match self {
+            Self::Varint(_) => VARINT,
+            Self::Fixed64(_) => FIXED64,
+            Self::Bytes(_) => LENGTH_DELIMITED,
+            Self::Fixed32(_) => FIXED32,
+        }
+    }
+
     /// Returns the bytes of a length-delimited value: a message, a text or bytes.
     ///
     /// # Errors
@@ -138,6 +184,12 @@ impl<'a> FieldValue<'a> {
             Self::Varint(_) | Self::Fixed64(_) | Self::Fixed32(_) => Err(WRONG_TYPE),
         }
     }
+}
+
+/// Returns the wire type of a key.
+const fn wire_type(key: u32) -> u8 {
+    let [low, ..] = key.to_le_bytes();
+    low & 7
 }
 
 /// Reads a packed list of 64-bit numbers.

@@ -229,6 +229,9 @@ impl HealthReport {
                 capacity_bytes: self.journal.capacity_bytes,
                 oldest_seconds: round(self.oldest_seconds()),
             },
+            journal: JournalBody {
+                io: self.journal.io.name(),
+            },
             problems: self.problems(),
         }
     }
@@ -264,6 +267,7 @@ pub(crate) struct HealthBody {
     pool: PoolBody,
     pools: PoolsBody,
     queue: QueueBody,
+    journal: JournalBody,
     problems: Vec<String>,
 }
 
@@ -311,6 +315,12 @@ struct QueueBody {
     bytes: u64,
     capacity_bytes: u64,
     oldest_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct JournalBody {
+    /// `direct` or `buffered`.
+    io: &'static str,
 }
 
 #[cfg(test)]

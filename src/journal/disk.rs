@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use crate::journal::aligned_buffer::{ALIGN, AlignedBuffer};
+
 /// Holds the lock of a file until it is dropped.
 pub type LockGuard = Box<dyn std::any::Any + Send + Sync>;
 
@@ -70,6 +72,15 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// [`io::Error`] if the operating system reports one.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file to read and write past the page cache. The address, offset and length of each read and
+    /// write must be multiples of 4096; a read may return less at the end of the file.
+    ///
+    /// # Errors
+    /// [`io::Error`] of kind `Unsupported` if the file system states that it has no direct I/O, or none with this
+    /// alignment; else the one that the operating system reports. A file system that states nothing may refuse the
+    /// first read or write instead.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Removes a file. The removal is durable only after [`Disk::sync_dir`].
     ///
@@ -251,6 +262,17 @@ impl Disk for OsDisk {
         Ok(Arc::new(file))
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(direct)
+            .open(path)?;
+        check_alignment(&file)?;
+        Ok(Arc::new(file))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -303,9 +325,30 @@ impl DiskFile for File {
     }
 }
 
+/// Checks the alignment that the file system demands of direct I/O (statx(2), `STATX_DIOALIGN`, since Linux 6.1). One
+/// that does not state it is tried instead.
+fn check_alignment(file: &File) -> io::Result<()> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let Ok(stated) = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else {
+        return Ok(());
+    };
+    if stated.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
+        return Ok(());
+    }
+    let (memory, offset) = (stated.stx_dio_mem_align, stated.stx_dio_offset_align);
+    let refusal = if memory == 0 || offset == 0 {
+        "the file system has no direct I/O for this file".to_owned()
+    } else if memory.max(offset) as usize > ALIGN {
+        format!("the file system demands direct I/O in multiples of {memory} and {offset} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(ErrorKind::Unsupported, refusal))
+}
+
 /// Writes zeros instead, for file systems that cannot allocate.
 fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
-    let zeros = vec![0; 256 << 10];
+    let zeros = AlignedBuffer::zeroed(256 << 10);
     let mut at = 0;
     while at < bytes {
         let piece = usize::try_from(bytes - at)

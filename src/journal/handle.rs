@@ -182,6 +182,7 @@ impl Journal {
         let undrained = |stream: &&StreamState| !stream.live && !stream.is_drained();
         let retained = |received| now_unix_nano().saturating_sub(received) / 1_000_000_000;
         JournalStatus {
+            io: settings.io,
             queue_events: waiting.events,
             queue_bytes: waiting.bytes,
             capacity_bytes: settings.budget_bytes,

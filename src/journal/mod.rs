@@ -19,7 +19,7 @@
 //! out. Only a full volume does not break it: the failed group's positions become a hole, and the journal continues in
 //! another file once there is room.
 //!
-//! The writer reads synced records that are not stored ([`Journal::read`]), and commits their rows and their positions
+//! The writer reads synced records that are not stored ([`Journal::read`]), from memory or from the disk, and commits their rows and their positions
 //! in one transaction of the database: the records are **stored**. Then it reports the positions to the journal
 //! ([`Journal::mark_stored`]), which keeps them in memory only. After a crash before the commit the records are read
 //! again. After a crash between commit and report nothing is written twice: the writer first reads the stored positions
@@ -30,6 +30,14 @@
 //! then makes the file a spare, or removes it. A crash before that is durable leaves a segment whose positions are
 //! stored: it is recycled later. An opening after a crash writes each segment without footer again, with one, before it
 //! retires the original; an opening that crashes itself is repeated by the next.
+//!
+//! # Direct I/O
+//!
+//! Segments are read and written past the system's page cache, where that works ([`IoMode`]). An opening tries it on a
+//! spare before it changes a segment, and decides for the whole life of the journal. Each write begins and ends at a
+//! multiple of 4096 and is copied into an aligned buffer, piece by piece. Reads begin and end anywhere: the buffer has
+//! the blocks around them. The bytes on disk are the same in both modes, so an opening in one reads what the other
+//! wrote. A buffered opening first drops the pages that it finds.
 //!
 //! # Format
 //!
@@ -128,6 +136,7 @@ use crate::telemetry::own_traces::SpanError;
 use crate::journal::shared::{Shared, lock};
 
 pub use crate::journal::handle::Journal;
+pub use crate::journal::io_mode::{IoMode, IoSetting};
 pub use crate::journal::read::inspect::SegmentReport;
 pub(crate) use crate::journal::shared::now_unix_nano;
 pub use crate::journal::status::{JournalSizes, JournalStatus};
@@ -143,6 +152,15 @@ mod format;
 
 /// The operations of a disk: the journal's only access to the file system.
 pub mod disk;
+
+/// Memory that direct I/O accepts.
+mod aligned_buffer;
+
+/// A disk whose segments are read and written past the page cache.
+mod direct_disk;
+
+/// The choice between direct I/O and the page cache.
+mod io_mode;
 
 /// A segment in memory: its header, totals and index.
 mod segment_index;
@@ -191,6 +209,10 @@ pub struct Options {
     pub free_floor_bytes: Option<u64>,
     /// Time for which stored segments are kept.
     pub keep_stored: Duration,
+    /// The way in which segments are read and written.
+    pub io: IoSetting,
+    /// Maximum bytes of synced records that are kept in memory for the writer.
+    pub window_bytes: usize,
 }
 
 #[cfg(test)]
@@ -203,6 +225,8 @@ impl Options {
             segment_bytes: None,
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
+            io: IoSetting::Auto,
+            window_bytes: 0,
         }
     }
 }
@@ -350,6 +374,12 @@ pub enum OpenError {
         earlier.display(), earlier.display(), dir.display()
     )]
     EarlierName { earlier: PathBuf, dir: PathBuf },
+    #[error(
+        "{}: direct I/O does not work here: {error}; set RUVVECTOR_JOURNAL_IO to auto or buffered, or move the data \
+         directory to a file system with direct I/O",
+        dir.display()
+    )]
+    NoDirectIo { dir: PathBuf, error: std::io::Error },
     #[error("{}: {error}; {advice}", path.display())]
     Io {
         path: PathBuf,

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 use crate::journal::append::queue::Queue;
 use crate::journal::disk::{Disk, LockGuard};
+use crate::journal::io_mode::IoMode;
 use crate::journal::positions_file::PositionsFile;
+use crate::journal::read::record_window::RecordWindow;
 use crate::journal::recycler::RecyclerRequests;
 use crate::journal::space::{RoomError, SegmentPool};
 use crate::journal::streams::StreamTable;
@@ -23,6 +25,8 @@ pub(super) struct JournalSettings {
     pub(super) budget_bytes: u64,
     pub(super) free_floor_bytes: u64,
     pub(super) keep_stored: Duration,
+    /// The way in which segments are read and written, as decided.
+    pub(super) io: IoMode,
     pub(super) sync_marker_after: Duration,
 }
 
@@ -37,8 +41,8 @@ impl JournalSettings {
 /// The journal without its threads.
 ///
 /// A thread that holds one of these locks acquires only later ones: `stored_lock`, `pool`, `positions_file`, `state`,
-/// and last the lock within a [`Segment`](crate::journal::segment_index::Segment). The queue's lock and that of
-/// `recycler_requests` are held for single steps, and nothing is acquired under them.
+/// and last the lock within a [`Segment`](crate::journal::segment_index::Segment). The locks of
+/// the queue, of `window` and of `recycler_requests` are held for single steps, and nothing is acquired under them.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) settings: JournalSettings,
@@ -51,6 +55,7 @@ pub(super) struct Shared {
     pub(super) positions_file: Mutex<PositionsFile>,
     /// Never held during an operation of the disk.
     pub(super) state: Mutex<StreamTable>,
+    pub(super) window: Mutex<RecordWindow>,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,

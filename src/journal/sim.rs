@@ -1,7 +1,8 @@
 //! A disk that forgets, for tests: it keeps the bytes that survive a power cut apart from those that programs see.
 //!
-//! **Invariant:** after a cut, synced bytes are there; each other sector is kept or lost by chance, and a file whose
-//! directory was not synced may be lost, or be back.
+//! **Invariant:** after a cut, synced bytes are there, however they were written; each other sector is kept or lost by
+//! chance, and a file whose directory was not synced may be lost, or be back. A direct read or write that is not
+//! aligned fails, and so does a read through the page cache of what this process wrote directly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,6 +34,14 @@ pub(super) enum Fault {
     FullWrite(u64),
     /// The k-th allocation finds no space.
     FullAllocation(u64),
+}
+
+/// The step at which a file system that has no direct I/O refuses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DirectRefusal {
+    Open,
+    FirstRead,
+    FirstWrite,
 }
 
 #[derive(Default)]
@@ -67,6 +76,10 @@ struct Inner {
     /// A byte that the next reads of it return wrong: file, offset, number of reads.
     misread_byte: Option<(u64, usize, u32)>,
     largest_write: usize,
+    direct_refusal: Option<DirectRefusal>,
+    /// Files that the process in use has written directly: the page cache may hold older bytes of them.
+    written_directly: BTreeSet<u64>,
+    direct_writes: u64,
     /// Number of changes that are still made before the disk dies.
     fuse: Option<u64>,
 }
@@ -182,6 +195,21 @@ impl SimDisk {
     /// Makes every opening and creation of a file fail, or lets them succeed again.
     pub(super) fn starve(&self, starved: bool) {
         self.inner().starved = starved;
+    }
+
+    /// Makes the disk refuse direct I/O from now on.
+    pub(super) fn refuse_direct(&self, refusal: DirectRefusal) {
+        self.inner().direct_refusal = Some(refusal);
+    }
+
+    /// Returns the number of direct writes so far.
+    pub(super) fn direct_writes(&self) -> u64 {
+        self.inner().direct_writes
+    }
+
+    /// Returns the number of reads so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.inner().reads
     }
 
     /// Makes every `k`-th read return one wrong byte from now on; 0 = none.

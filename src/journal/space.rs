@@ -10,16 +10,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::{Disk, DiskFile, is_full, is_passing, read_full, write_all};
 use crate::journal::format::segment::{BLOCK, BLOCK_BYTES, spare_mark};
+use crate::journal::io_mode::IoMode;
+use crate::journal::recovery::segment_files::segment_path;
 use crate::journal::segment_index::Segment;
 use crate::journal::{AppendError, Journal, Shared, lock};
 
 /// One for the append thread, one in reserve.
 const SPARES: usize = 2;
 
-/// Zeros are written and synced in pieces of this many bytes, so that the journal's own sync never waits for many.
-const FILL_BYTES: u64 = 256 << 10;
+/// Returns the bytes of the pieces in which zeros are written and synced: few, so that the journal's own sync never
+/// waits for many. Direct I/O costs CPU for each write and sync more than for each byte, and leaves no dirty pages.
+const fn fill_bytes(io: IoMode) -> usize {
+    match io {
+        IoMode::Direct => 1 << 20,
+        IoMode::Buffered => 256 << 10,
+    }
+}
 
 /// A segment file that holds nothing.
 pub(super) struct Spare {
@@ -56,6 +65,8 @@ pub(super) struct SegmentPool {
     next_file: u64,
     /// Bytes that had been appended when the filling of the first spare began.
     fill_began_at: u64,
+    /// The piece that is written over the bytes of a spare: aligned, so that no write copies it.
+    zeros: AlignedBuffer,
 }
 
 /// A reason for which there is no room for a further segment.
@@ -100,13 +111,14 @@ impl RoomError {
 }
 
 impl SegmentPool {
-    pub(super) fn new(next_file: u64, used_bytes: u64) -> Self {
+    pub(super) fn new(next_file: u64, used_bytes: u64, io: IoMode) -> Self {
         Self {
             spares: VecDeque::new(),
             wanted: SPARES,
             used_bytes,
             next_file,
             fill_began_at: 0,
+            zeros: AlignedBuffer::zeroed(fill_bytes(io)),
         }
     }
 
@@ -133,7 +145,7 @@ impl SegmentPool {
 
     /// Creates a spare of `bytes` zeros, durably.
     pub(super) fn create(&mut self, disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
-        let path = dir.join(format!("{:016x}.seg", self.next_file));
+        let path = segment_path(dir, self.next_file);
         self.next_file += 1;
         let file = disk.create(&path)?;
         let made = file
@@ -299,22 +311,20 @@ impl Shared {
         let mut pool = lock(&self.pool);
         let allowed =
             (self.appended_bytes.load(Ordering::Relaxed) - pool.fill_began_at).saturating_mul(2);
-        let bytes = self.settings.segment_bytes;
-        // The last block bears the spare's mark.
-        let end = bytes - BLOCK_BYTES;
-        let Some(spare) = pool.spares.front_mut() else {
+        let SegmentPool { spares, zeros, .. } = &mut *pool;
+        let Some(spare) = spares.front_mut() else {
             return false;
         };
-        let piece = FILL_BYTES.min(end - spare.filled.min(end));
-        if piece == 0 || spare.filled + piece > allowed {
+        let zeros = self.next_piece(zeros, spare.filled);
+        let filled_after = spare.filled + zeros.len() as u64;
+        if zeros.is_empty() || filled_after > allowed {
             return false;
         }
-        let zeros = vec![0; usize::try_from(piece).expect("a piece is small")];
-        let filled = write_all(&*spare.file, &mut [IoSlice::new(&zeros)], spare.filled)
+        let filled = write_all(&*spare.file, &mut [IoSlice::new(zeros)], spare.filled)
             .and_then(|()| spare.file.sync_data());
         match filled {
             Ok(()) => {
-                spare.filled += piece;
+                spare.filled = filled_after;
                 true
             }
             Err(error) => {
@@ -322,6 +332,13 @@ impl Shared {
                 false
             }
         }
+    }
+
+    /// Returns the zeros for the piece of a spare at `done`; none at its end. The last block bears the spare's mark.
+    fn next_piece<'a>(&self, zeros: &'a [u8], done: u64) -> &'a [u8] {
+        let end = self.settings.segment_bytes - BLOCK_BYTES;
+        let left = usize::try_from(end.saturating_sub(done)).unwrap_or(usize::MAX);
+        &zeros[..left.min(zeros.len())]
     }
 
     /// Removes a spare after a failed sync: the contents of its file are unknown.
@@ -342,14 +359,14 @@ impl Shared {
         let aging = self.settings.unstored_age_limit();
         for index in 0..pool.spares.len() {
             let spare = &pool.spares[index];
-            let piece = FILL_BYTES.min(end - spare.cleared.min(end));
-            if piece == 0
-                || spare.since.elapsed() < time_to_clear(spare.cleared + piece, end, aging)
+            let zeros = self.next_piece(&pool.zeros, spare.cleared);
+            let cleared_after = spare.cleared + zeros.len() as u64;
+            if zeros.is_empty() || spare.since.elapsed() < time_to_clear(cleared_after, end, aging)
             {
                 continue;
             }
-            match zero(&*spare.file, spare.cleared, piece) {
-                Ok(()) => pool.spares[index].cleared += piece,
+            match zero(&*spare.file, spare.cleared, zeros) {
+                Ok(()) => pool.spares[index].cleared = cleared_after,
                 Err(error) => self.drop_spare(&mut pool, index, &error),
             }
             return true;
@@ -382,15 +399,14 @@ fn time_to_clear(cleared: u64, end: u64, aging: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
-/// Writes zeros over these bytes, durably, unless they are zeros.
-fn zero(file: &dyn DiskFile, at: u64, bytes: u64) -> io::Result<()> {
-    let mut piece = vec![0; usize::try_from(bytes).expect("a piece is small")];
-    read_full(file, &mut piece, at)?;
-    if piece.iter().all(|byte| *byte == 0) {
+/// Writes `zeros` at this offset, durably, unless zeros are there.
+fn zero(file: &dyn DiskFile, at: u64, zeros: &[u8]) -> io::Result<()> {
+    let mut present = vec![0; zeros.len()];
+    read_full(file, &mut present, at)?;
+    if present == zeros {
         return Ok(());
     }
-    piece.fill(0);
-    write_all(file, &mut [IoSlice::new(&piece)], at)?;
+    write_all(file, &mut [IoSlice::new(zeros)], at)?;
     file.sync_data()
 }
 

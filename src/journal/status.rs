@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** the positions of one status are of one moment: always `stored` ≤ `synced` ≤ `appended`.
 
+use crate::journal::io_mode::IoMode;
+
 /// The state of the journal, for `/health` and `/metrics`.
 ///
 /// `appended`, `synced` and `stored` are positions of the live stream, 0 before the first, and always `stored` ≤
@@ -10,6 +12,8 @@
 /// Records above `synced` are not durable yet; synced records above `stored` are not, or not all, in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalStatus {
+    /// The way in which segments are read and written.
+    pub io: IoMode,
     /// Events of the synced records that are not stored.
     pub queue_events: u64,
     /// Bytes of these records in the segments, headers included.

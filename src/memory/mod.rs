@@ -5,7 +5,9 @@
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
 //! | write | 5/16 | 256 MiB; no bound for one record with a large row | records that are read from the journal, and their rows on the way to the database |
 //! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
-//! | the rest | 1/4 | – | binary, threads, connections, the journal's buffers, SQLite's caches, remembered requests |
+//! | the rest | 1/4 | – | binary, threads, connections, the journal's window and buffers, SQLite's caches, remembered requests |
+//!
+//! The journal's window, of synced records that the writer has not read yet, takes 1/128 of the limit and at most 8 MiB.
 //!
 //! **Invariant:** the shares and the rest together never exceed the limit, unless a setting sets a share explicitly.
 //! The writer keeps its share by the sizes of batches and pieces, the other stages reserve each piece from a budget.
@@ -28,11 +30,16 @@ const WRITE_PARTS: u64 = 5;
 const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
 const QUERY_BYTES: usize = 640 << 20;
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// The journal's window is this part of the limit.
+const WINDOW_DIVISOR: u64 = 128;
 
 /// Memory that a small instance needs outside the shares.
 ///
-/// A large instance needs 90 MiB: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 idle connections, 20 MiB for
-/// SQLite's caches, and 15 MiB for 100,000 remembered requests. A small one uses half of that.
+/// A large instance needs 100 MiB: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 idle connections, 20 MiB for
+/// SQLite's caches, 15 MiB for 100,000 remembered requests, and 10 MiB for the journal's window and buffers. A small one
+/// uses less than half of that.
 pub const REST_BYTES: u64 = 48 << 20;
 
 /// Minimum memory limit: under it, each share still has room for a request, a record or an answer of some MiB.
@@ -52,6 +59,8 @@ pub struct MemoryShares {
     pub large_record_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
+    /// The journal's window, a part of the rest.
+    pub window_bytes: usize,
 }
 
 impl MemoryShares {
@@ -62,7 +71,10 @@ impl MemoryShares {
             let share = limit_bytes.unwrap_or(u64::MAX) / PARTS * parts;
             usize::try_from(share).map_or(most, |share| share.min(most))
         };
+        let window_bytes = limit_bytes.map_or(u64::MAX, |limit| limit / WINDOW_DIVISOR);
         Self {
+            window_bytes: usize::try_from(window_bytes)
+                .map_or(WINDOW_BYTES, |share| share.min(WINDOW_BYTES)),
             receive_bytes: share(4, RECEIVE_BYTES),
             write_bytes: share(WRITE_PARTS, WRITE_BYTES),
             large_record_bytes: share(WRITE_PARTS, usize::MAX),
@@ -100,11 +112,11 @@ mod tests {
 
     #[test]
     fn the_shares_leave_a_quarter_of_the_limit_for_the_rest() {
-        for (limit_mib, receive, write, large_record, query) in [
-            (256, 64, 80, 80, 48),
-            (512, 128, 160, 160, 96),
-            (1024, 256, 256, 320, 192),
-            (64 << 10, 256, 256, 20 << 10, 640),
+        for (limit_mib, receive, write, large_record, query, window) in [
+            (256, 64, 80, 80, 48, 2),
+            (512, 128, 160, 160, 96, 4),
+            (1024, 256, 256, 320, 192, 8),
+            (64 << 10, 256, 256, 20 << 10, 640, 8),
         ] {
             let shares = MemoryShares::of(Some(limit_mib << 20));
             assert_eq!(
@@ -114,6 +126,7 @@ mod tests {
                     write_bytes: write * MIB,
                     large_record_bytes: large_record * MIB,
                     query_bytes: query * MIB,
+                    window_bytes: window * MIB,
                 },
                 "{limit_mib} MiB"
             );

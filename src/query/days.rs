@@ -1,8 +1,8 @@
-//! Ranges of days of receipt, by which the table is partitioned.
+//! Ranges of days of receipt, by which the table is partitioned, and parts of a day.
 //!
 //! **Invariant:** the ranges of one search cover all time without overlap, even if the clock is wrong.
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
 /// A half-open range of receive times in Unix µs; `None` = no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,14 @@ impl Days {
         to: None,
     };
 
+    /// Returns the number of days; `None` without a bound.
+    pub(super) fn len(self) -> Option<i64> {
+        Some((self.to? - self.from?) / DAY_US)
+    }
+
     /// Returns the older and the newer half, in whole days; `None` for a range of at most one day or without a bound.
     pub(super) fn halves(self) -> Option<(Self, Self)> {
-        let days = (self.to? - self.from?) / DAY_US;
+        let days = self.len()?;
         let middle = Some(self.from? + days / 2 * DAY_US);
         (days > 1).then_some((
             Self { to: middle, ..self },
@@ -31,45 +36,173 @@ impl Days {
     }
 }
 
-/// Returns ranges for today and the future, then for 1, 4, 16, 64 and 256 days before, then for all time before. The
-/// newest is the last element, so that popping begins with it.
-pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
-    let mut to = now_micros - now_micros.rem_euclid(DAY_US);
-    let mut ranges = vec![Days {
-        from: Some(to),
-        to: None,
-    }];
-    for days in [1, 4, 16, 64, 256] {
-        let from = to - days * DAY_US;
-        ranges.push(Days {
-            from: Some(from),
-            to: Some(to),
-        });
-        to = from;
+/// Returns the start of the day of a time in Unix µs.
+pub(super) fn day_start(time_us: i64) -> i64 {
+    time_us - time_us.rem_euclid(DAY_US)
+}
+
+/// The ranges of a search, newest first: today with the future, then the days before, in ranges that may widen.
+///
+/// After [`DAYS_BACK`] days, the last range is all time before.
+pub(super) struct DayRanges {
+    next: NextRange,
+    today_us: i64,
+    widest_days: i64,
+}
+
+#[derive(Clone, Copy)]
+enum NextRange {
+    All,
+    Today,
+    /// Days that end at this time.
+    Before(i64),
+    None,
+}
+
+/// Number of days after which the rest of the table is one range.
+const DAYS_BACK: i64 = 400;
+
+/// Factor by which a range may be wider than the last one.
+const WIDER: i64 = 4;
+
+impl DayRanges {
+    /// Returns the ranges that begin with today.
+    pub(super) fn newest_first(now_us: i64) -> Self {
+        Self {
+            next: NextRange::Today,
+            today_us: day_start(now_us),
+            widest_days: 1,
+        }
     }
-    ranges.push(Days {
-        from: None,
-        to: Some(to),
-    });
-    ranges.reverse();
-    ranges
+
+    /// Returns all time as one range.
+    pub(super) fn all() -> Self {
+        Self {
+            next: NextRange::All,
+            ..Self::newest_first(0)
+        }
+    }
+
+    /// Returns the next range, of at most `days` days, and at least one.
+    pub(super) fn next(&mut self, days: i64) -> Option<Days> {
+        let (range, next) = match self.next {
+            NextRange::All => (Days::ALL, NextRange::None),
+            NextRange::Today => {
+                let from = self.today_us;
+                let today = Days {
+                    from: Some(from),
+                    to: None,
+                };
+                (today, NextRange::Before(from))
+            }
+            NextRange::Before(to) if self.today_us - to >= DAYS_BACK * DAY_US => {
+                let rest = Days {
+                    from: None,
+                    to: Some(to),
+                };
+                (rest, NextRange::None)
+            }
+            NextRange::Before(to) => {
+                let days = days.clamp(1, self.widest_days);
+                self.widest_days = days.saturating_mul(WIDER);
+                let from = to - days * DAY_US;
+                let range = Days {
+                    from: Some(from),
+                    to: Some(to),
+                };
+                (range, NextRange::Before(from))
+            }
+            NextRange::None => return None,
+        };
+        self.next = next;
+        Some(range)
+    }
+}
+
+/// A part of a search: the events received in a range of days whose own time is in a range of milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slice {
+    pub(super) days: Days,
+    /// The first millisecond; `None` = no bound.
+    pub(super) from_ms: Option<i64>,
+    /// The end, which is excluded; `None` = no bound.
+    pub(super) to_ms: Option<i64>,
+}
+
+/// Slices are not split below four times this.
+const SHORTEST_MS: i64 = 60_000;
+
+impl Slice {
+    pub(super) const fn of(days: Days) -> Self {
+        Self {
+            days,
+            from_ms: None,
+            to_ms: None,
+        }
+    }
+
+    /// Returns `true` if [`Self::split`] made it from a single day.
+    pub(super) const fn is_part_of_day(self) -> bool {
+        self.from_ms.is_some() || self.to_ms.is_some()
+    }
+
+    /// Returns an older and a newer part: half of the days, or the last quarter of a day. `None` if the slice is short,
+    /// or has no lower bound.
+    pub(super) fn split(self, now_us: i64) -> Option<(Self, Self)> {
+        if let Some((older, newer)) = self.days.halves() {
+            return Some((Self::of(older), Self::of(newer)));
+        }
+        let from_ms = self.from_ms.or(Some(self.days.from? / 1000))?;
+        let end_us = self.days.to.unwrap_or(now_us);
+        let to_ms = self.to_ms.unwrap_or(end_us / 1000);
+        let part_ms = to_ms.checked_sub(from_ms)? / 4;
+        let middle = Some(to_ms - part_ms);
+        (part_ms >= SHORTEST_MS).then_some((
+            Self {
+                to_ms: middle,
+                ..self
+            },
+            Self {
+                from_ms: middle,
+                ..self
+            },
+        ))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DAY_US, Days, newest_first};
+    use super::{DAY_US, DayRanges, Days, Slice};
+
+    const NOW_US: i64 = 1_767_225_600_000_000 + 5 * DAY_US / 8;
 
     #[test]
-    fn the_ranges_cover_all_time_once_and_end_with_today() {
-        let now = 1_767_225_600_000_000 + 5;
-        let ranges = newest_first(now);
-        assert_eq!(ranges.first().unwrap().from, None);
-        let today = *ranges.last().unwrap();
-        assert_eq!((today.from, today.to), (Some(now - 5), None));
-        for pair in ranges.windows(2) {
-            assert_eq!(pair[0].to, pair[1].from);
-            assert!(pair[0].to.is_some());
+    fn the_ranges_cover_all_time_once_newest_first() {
+        for days in [1, 3, i64::MAX] {
+            let mut ranges = DayRanges::newest_first(NOW_US);
+            let today = ranges.next(days).unwrap();
+            assert_eq!(
+                (today.from, today.to),
+                (Some(NOW_US - 5 * DAY_US / 8), None)
+            );
+            let mut last = today;
+            let mut widths = Vec::new();
+            while let Some(range) = ranges.next(days) {
+                assert_eq!(range.to, last.from);
+                assert!(range.to.is_some());
+                widths.extend(range.from.map(|from| (range.to.unwrap() - from) / DAY_US));
+                last = range;
+            }
+            assert_eq!(last.from, None);
+            let expected: &[i64] = match days {
+                1 => &[1; 5],
+                3 => &[1, 3, 3, 3, 3],
+                _ => &[1, 4, 16, 64, 256],
+            };
+            assert_eq!(widths[..5], *expected);
         }
+        let mut all = DayRanges::all();
+        assert_eq!((all.next(1), all.next(1)), (Some(Days::ALL), None));
     }
 
     #[test]
@@ -91,5 +224,36 @@ mod tests {
             .collect();
         assert_eq!(single, expected);
         assert_eq!(Days::ALL.halves(), None);
+    }
+
+    #[test]
+    fn a_day_is_split_into_parts_that_cover_all_times_once() {
+        let today = DayRanges::newest_first(NOW_US).next(1).unwrap();
+        let yesterday = Days {
+            from: today.from.map(|from| from - DAY_US),
+            to: today.from,
+        };
+        for day in [today, yesterday] {
+            let mut left = vec![Slice::of(day)];
+            let mut parts = Vec::new();
+            while let Some(slice) = left.pop() {
+                match slice.split(NOW_US) {
+                    Some((older, newer)) => left.extend([older, newer]),
+                    None => parts.push(slice),
+                }
+            }
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.days == day && part.is_part_of_day())
+            );
+            assert_eq!(parts.first().unwrap().to_ms, None);
+            assert_eq!(parts.last().unwrap().from_ms, None);
+            for pair in parts.windows(2) {
+                assert_eq!(pair[0].from_ms, pair[1].to_ms);
+                assert!(pair[1].to_ms.is_some());
+            }
+        }
+        assert_eq!(Slice::of(Days::ALL).split(NOW_US), None);
     }
 }

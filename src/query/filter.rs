@@ -98,12 +98,13 @@ impl Filter {
         )
     }
 
-    /// Returns `true` if the bloom filters of PostgreSQL's block ranges answer the condition.
-    pub(super) fn has_bloom(&self) -> bool {
+    /// Returns `true` if the summaries of PostgreSQL's block ranges show which ranges cannot match.
+    pub(super) fn skips_blocks(&self) -> bool {
         use TextColumn::{EventType, Integration, Name, Provider};
         matches!(
             self,
             Self::Equal(Integration | EventType | Provider | Name, _)
+                | Self::AtLeast(Quantity::Duration, _)
         )
     }
 

@@ -49,6 +49,15 @@ mod answer_memory;
 /// Ranges of days of receipt, searched one after another.
 mod days;
 
+/// Guesses of the day of an event by its id.
+mod first_ids;
+
+/// A search that several statements answer.
+mod rest_of_search;
+
+/// The statements of these, for PostgreSQL.
+mod slice_statements;
+
 /// A search in PostgreSQL.
 mod postgres;
 
@@ -71,6 +80,7 @@ use answer_format::{AnswerFormat, WrittenAnswer};
 use answer_memory::{AnswerGrant, AnswerMemory};
 use cursor::SortOrder;
 use error::QueryError;
+use first_ids::FirstIds;
 use page::ResultPage;
 use search::{Lookup, Search};
 
@@ -108,7 +118,7 @@ impl Default for Options {
             concurrency: 8,
             answer_bytes: 32 << 20,
             memory_bytes: MemoryShares::of(None).query_bytes,
-            window_rows: 20_000,
+            window_rows: 5_000,
         }
     }
 }
@@ -143,6 +153,7 @@ pub struct Queries {
     /// One permit for each concurrent query.
     slots: Arc<Semaphore>,
     memory: Arc<AnswerMemory>,
+    first_ids: Arc<FirstIds>,
 }
 
 impl Queries {
@@ -153,6 +164,7 @@ impl Queries {
             store,
             slots: Arc::new(Semaphore::new(options.concurrency)),
             memory: Arc::new(AnswerMemory::new(&options)),
+            first_ids: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -269,7 +281,12 @@ impl Queries {
             let found = async {
                 match &self.store {
                     Store::Postgres(store) => {
-                        postgres::find(&store.read_pool, lookup, &self.options, &mut held).await
+                        let reader = postgres::Reader {
+                            pool: &store.read_pool,
+                            options: &self.options,
+                            first_ids: &self.first_ids,
+                        };
+                        reader.find(lookup, &mut held).await
                     }
                     Store::Sqlite(store) => {
                         sqlite::find(&store.read_pool, lookup, &self.options, &mut held).await

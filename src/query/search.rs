@@ -6,7 +6,9 @@ use crate::event::Signal;
 use crate::query::RESOURCES_LISTED;
 use crate::query::cursor::{PageKey, SortOrder};
 use crate::query::error::QueryError;
-use crate::query::filter::{Filter, TextColumn};
+use crate::query::filter::{Filter, Quantity, TextColumn};
+
+const DAY_MS: i64 = 86_400_000;
 
 /// The events that a request asks for.
 pub(super) enum Lookup {
@@ -40,10 +42,7 @@ impl Search {
     /// # Errors
     /// [`QueryError::Parameter`] if `eventType` does not name a signal of OTLP.
     pub(super) fn signal(&self) -> Result<Signal, QueryError> {
-        let named = self.filters.iter().find_map(|filter| match filter {
-            Filter::Equal(TextColumn::EventType, name) => Some(name.as_str()),
-            _ => None,
-        });
+        let named = self.equal(TextColumn::EventType);
         Signal::OTLP
             .into_iter()
             .find(|signal| named == Some(signal.as_str()))
@@ -61,6 +60,33 @@ impl Search {
         let is_span = Filter::Equal(TextColumn::EventType, signal.as_str().to_owned());
         self.filters.push(is_span);
         signal
+    }
+
+    /// Returns the value that a column must have.
+    pub(super) fn equal(&self, column: TextColumn) -> Option<&str> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::Equal(of, value) if *of == column => Some(value.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Returns `true` if the search has a bound of times, or continues after a page.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.after.is_some() || self.filters.iter().any(Filter::is_range)
+    }
+
+    /// Returns `true` if the search has several conditions besides a time span of at most a day. Then few events match.
+    pub(super) fn is_narrow(&self) -> bool {
+        let (mut from, mut to, mut others) = (None, None, 0);
+        for filter in &self.filters {
+            match filter {
+                Filter::AtLeast(Quantity::Time, ms) => from = Some(*ms),
+                Filter::AtMost(Quantity::Time, ms) => to = Some(*ms),
+                _ => others += usize::from(!filter.is_range()),
+            }
+        }
+        let span = from.zip(to).map(|(from, to)| to.saturating_sub(from));
+        others > 1 && span.is_some_and(|ms| ms <= DAY_MS)
     }
 
     /// Returns `true` if a condition concerns the resource of an event.

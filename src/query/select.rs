@@ -5,6 +5,7 @@
 use crate::query::RESOURCES_LISTED;
 use crate::query::answer_memory::LARGE_ROW_BYTES;
 use crate::query::cursor::{PageKey, SortOrder};
+use crate::query::days::Days;
 use crate::query::filter::{Filter, push_on_resource};
 use crate::query::search::Search;
 use crate::query::statement::{Dialect, SqlStatement, SqlValue};
@@ -103,12 +104,21 @@ pub(super) fn events(
     with_resources(dialect, TextLength::Short, order, "", rows)
 }
 
-/// Makes the statement for the event with this id.
-pub(super) fn event(dialect: Dialect, id: i64) -> SqlStatement {
+/// Makes the statement for the event with this id, received in these days.
+pub(super) fn event(dialect: Dialect, id: i64, days: Days) -> SqlStatement {
     events(dialect, SortOrder::NewestFirst, |sql| {
         sql.push(selected(dialect)).push("e.id = ").int(id);
+        push_days(sql, days);
         sql.push(" LIMIT 1");
     })
+}
+
+/// Makes the statement for the id of one event of these days, the first that the table has.
+pub(super) fn first_id(dialect: Dialect, days: Days) -> SqlStatement {
+    let mut sql = SqlStatement::new(dialect, "SELECT e.id FROM telemetry_events e WHERE true");
+    push_days(&mut sql, days);
+    sql.push(" LIMIT 1");
+    sql
 }
 
 /// Makes the statement for the event with this key, with all of its texts.
@@ -144,6 +154,16 @@ pub(super) fn resource_ids(dialect: Dialect, search: &Search) -> SqlStatement {
     }
     sql.push(" LIMIT ").int(RESOURCES_LISTED + 1);
     sql
+}
+
+/// Appends the bounds of the receive time.
+pub(super) fn push_days(sql: &mut SqlStatement, days: Days) {
+    if let Some(from) = days.from {
+        sql.push(" AND e.created_at >= ").micros(from);
+    }
+    if let Some(to) = days.to {
+        sql.push(" AND e.created_at < ").micros(to);
+    }
 }
 
 /// Appends the bounds of times, and the end of the previous page.

@@ -11,6 +11,7 @@ use sqlx::{Row, Sqlite, SqlitePool};
 
 use crate::query::answer_memory::AnswerGrant;
 use crate::query::cursor::PageKey;
+use crate::query::days::Days;
 use crate::query::error::QueryError;
 use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use crate::query::search::{Lookup, Search};
@@ -35,7 +36,7 @@ pub(super) async fn find(
     let mut query = SqliteQuery::begin(pool, options).await?;
     let mut page = match lookup {
         Lookup::Event(id) => {
-            let statement = select::event(Dialect::Sqlite, id);
+            let statement = select::event(Dialect::Sqlite, id, Days::ALL);
             query.page(statement, options, 0, held).await?
         }
         Lookup::Page(mut search) => {

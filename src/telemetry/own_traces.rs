@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use opentelemetry::Context;
 use opentelemetry::context::FutureExt as _;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
@@ -146,10 +147,14 @@ pub(crate) fn traced<T: SpanAttributes, E: SpanError>(
 
 /// Runs `work`, on a separate task, in the trace context of the task that began it, so that its log lines have its
 /// trace id.
-pub(crate) async fn in_context<T>(context: Option<Context>, work: impl Future<Output = T>) -> T {
+pub(crate) fn in_context<T>(
+    context: Option<Context>,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    // An async block would hold the work twice.
     match context {
-        Some(context) => work.with_context(context).await,
-        None => work.await,
+        Some(context) => Either::Left(work.with_context(context)),
+        None => Either::Right(work),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
-use crate::decode::{self, LargeMetadata};
+use crate::decode::{self, EventMetadata};
 use crate::event::{Event, Resource, ResourceId, StreamId};
 use crate::journal::{JournalEntry, Record};
 use crate::store::Batch;
@@ -253,9 +253,10 @@ impl decode::Sink for RowSink<'_> {
         }
     }
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
         let pending = &mut *self.pending;
-        self.is_full |= pending.bytes() + event.metadata.len() > self.max_bytes;
+        let bytes = pending.bytes();
+        self.is_full |= metadata.exceeds(self.max_bytes.saturating_sub(bytes));
         if self.is_full {
             return;
         }
@@ -264,15 +265,9 @@ impl decode::Sink for RowSink<'_> {
             index: self.events,
         });
         let received_unix_nano = self.record.source.received_unix_nano;
-        pending.batch.rows.push(event, received_unix_nano);
+        let rows = &mut pending.batch.rows;
+        rows.push_with(event, received_unix_nano, |row| metadata.append_to(row));
         self.events += 1;
-    }
-
-    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
-        self.is_full |= self.pending.bytes() + metadata.bytes() > self.max_bytes;
-        if !self.is_full {
-            self.event(&metadata.of(event));
-        }
     }
 
     fn wants_more(&self) -> bool {

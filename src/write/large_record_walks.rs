@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::decode::{self, LargeMetadata, Sink};
+use crate::decode::{self, EventMetadata, Sink};
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::Record;
 use crate::store::row_encoding::EncodedRows;
@@ -131,12 +131,8 @@ impl Sink for ResourceWalk {
         }
     }
 
-    fn event(&mut self, _event: &Event<'_>) {
+    fn event(&mut self, _event: &Event<'_>, _metadata: &EventMetadata<'_>) {
         self.state.events += 1;
-    }
-
-    fn large_event(&mut self, event: &Event<'_>, _metadata: &LargeMetadata<'_>) {
-        self.event(event);
     }
 
     fn wants_more(&self) -> bool {
@@ -198,9 +194,10 @@ impl RowWalk {
         }
     }
 
-    fn send_refused(&self, event: &Event<'_>, refused: RefusedRow) {
+    fn send_refused(&self, event: &Event<'_>, metadata: &EventMetadata<'_>, refused: RefusedRow) {
         let mut rows = EncodedRows::default();
-        rows.push(event, self.record.source.received_unix_nano);
+        let received_unix_nano = self.record.source.received_unix_nano;
+        rows.push_with(event, received_unix_nano, |row| metadata.append_to(row));
         let letter = dead_letters::row(&self.record, refused, rows.row(0));
         self.send(RecordPiece::Refused(letter));
     }
@@ -214,22 +211,31 @@ impl Sink for RowWalk {
 
     fn resource(&mut self, _resource: Resource) {}
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
+        if metadata.exceeds(self.piece_bytes) {
+            return self.large_event(event, metadata);
+        }
         let index = self.state.events;
         self.state.events += 1;
         if let Some(refused) = self.refused.next_if(|refused| refused.index == index) {
-            return self.send_refused(event, refused);
+            return self.send_refused(event, metadata, refused);
         }
-        if self.rows.as_bytes().len() + event.metadata.len() > self.piece_bytes {
+        let room_bytes = self.piece_bytes.saturating_sub(self.rows.as_bytes().len());
+        if metadata.exceeds(room_bytes) {
             self.flush();
         }
-        self.rows.push(event, self.record.source.received_unix_nano);
+        let received_unix_nano = self.record.source.received_unix_nano;
+        self.rows
+            .push_with(event, received_unix_nano, |row| metadata.append_to(row));
     }
 
-    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
-        if metadata.bytes() <= self.piece_bytes {
-            return self.event(&metadata.of(event));
-        }
+    fn wants_more(&self) -> bool {
+        self.state.fault.is_none() && !self.sender.is_closed()
+    }
+}
+
+impl RowWalk {
+    fn large_event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
         self.state.events += 1;
         self.state.fault = self.state.memory.row_fault(metadata.bytes());
         if self.state.fault.is_some() {
@@ -247,10 +253,6 @@ impl Sink for RowWalk {
                 self.send(RecordPiece::Metadata(part.to_owned()));
             }
         });
-    }
-
-    fn wants_more(&self) -> bool {
-        self.state.fault.is_none() && !self.sender.is_closed()
     }
 }
 

@@ -5,7 +5,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ruvvector_service::decode::{self, DecodeError, DecodeReport, Sink, check, events};
+use ruvvector_service::decode::{
+    self, DecodeError, DecodeReport, EventMetadata, Sink, check, events,
+};
 use ruvvector_service::event::{
     Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId,
 };
@@ -72,7 +74,8 @@ struct Count {
 impl Sink for Count {
     fn resource(&mut self, _: Resource) {}
 
-    fn event(&mut self, _: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
+        drop(metadata.of(event));
         self.events += 1;
     }
 }

@@ -101,6 +101,7 @@ fn streams(data: &Path) -> Vec<(String, u64)> {
         segment_bytes: Some(64 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..Options::default()
     };
     let reports = Journal::inspect(Arc::new(OsDisk), &options).expect("the journal can be read");
     let mut streams: Vec<(String, u64)> = Vec::new();

@@ -80,6 +80,16 @@ async fn drained(launch: &Launch, load: Load) -> Service {
     service
 }
 
+/// The ways in which the journal's files are read and written (`RUVVECTOR_JOURNAL_IO`): a test of many rounds uses them
+/// in turn, so that each way meets the files of the other.
+const JOURNAL_IO: [&str; 2] = ["direct", "buffered"];
+
+/// The same service, with the journal's way of round `round`.
+fn in_turn(launch: &Launch, round: u64) -> Launch {
+    let io = JOURNAL_IO[usize::from(!round.is_multiple_of(2))];
+    launch.clone().with("RUVVECTOR_JOURNAL_IO", io)
+}
+
 /// A test's directory, which is removed with it.
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new()

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use ruvvector_service::decode::VERSION;
 use ruvvector_service::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 use ruvvector_service::journal::disk::OsDisk;
-use ruvvector_service::journal::{Journal, JournalEntry, NewRecord, OpenError, Options};
+use ruvvector_service::journal::{
+    IoMode, IoSetting, Journal, JournalEntry, NewRecord, OpenError, Options,
+};
 
 use crate::support::service::Launch;
 
@@ -25,11 +27,50 @@ fn options(dir: &Path) -> Options {
         segment_bytes: Some(1 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..Options::default()
     }
 }
 
 fn open(dir: &Path) -> Result<Journal, OpenError> {
     Journal::open(Arc::new(OsDisk), &options(dir))
+}
+
+/// Each opening reads what the other way has written.
+#[tokio::test]
+async fn direct_and_buffered_openings_read_each_others_files() {
+    let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = parent.path().join("journal");
+    let mut written = Vec::new();
+    for round in 0..6_u8 {
+        let io = [IoSetting::Direct, IoSetting::Buffered][usize::from(round % 2)];
+        let options = Options {
+            io,
+            ..options(&dir)
+        };
+        let journal = Journal::open(Arc::new(OsDisk), &options).expect("this file system has it");
+        let io_in_use = [IoMode::Direct, IoMode::Buffered][usize::from(round % 2)];
+        assert_eq!(journal.status().io, io_in_use);
+        for (n, bytes) in (1..).zip([10, 5_000, 600_000, 2_000_000]) {
+            let payload = vec![round + n; bytes];
+            written.push(payload.clone());
+            journal.append(record(payload)).await.unwrap();
+        }
+        let mut found = Vec::new();
+        for stream in journal.streams() {
+            for entry in journal.read(stream.id, 1, 64 << 20).await.unwrap() {
+                let JournalEntry::Record(record) = entry else {
+                    panic!("{entry:?}");
+                };
+                found.push(record.payload.to_vec());
+            }
+        }
+        assert!(found == written, "round {round}");
+        if round % 3 == 0 {
+            journal.close().await;
+        }
+        let reports = Journal::inspect(Arc::new(OsDisk), &options).unwrap();
+        assert!(reports.iter().all(|report| report.problems.is_empty()));
+    }
 }
 
 fn record(payload: impl Into<Bytes>) -> NewRecord {

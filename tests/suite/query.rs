@@ -10,6 +10,9 @@ mod found;
 /// Successive pages.
 mod paging;
 
+/// Searches slice by slice, and events by their ids.
+mod slices;
+
 /// Slots, deadlines, unavailable databases.
 mod limits;
 

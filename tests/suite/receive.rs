@@ -79,6 +79,7 @@ impl Served {
             segment_bytes: Some(log_bytes / 16),
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
+            ..journal::Options::default()
         };
         let journal = Journal::open(disk, &log_options).expect("a new journal");
         let receiver = Receiver::new(journal.clone(), Progress::default(), options.clone());

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use crate::config::settings::{Setting, put};
-use crate::config::value::{auto, duration, size};
+use crate::config::value::{auto, duration, one_of, size};
+use crate::journal::IoSetting;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -45,6 +46,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Time for which the journal keeps stored events, in case a failover of the database loses commits",
         |raw, text| put(&mut raw.journal.keep_stored, duration(text)),
     ),
+    Setting::new(
+        "journal_io",
+        "MODE",
+        "auto",
+        "Way in which the journal's files are read and written. `direct`: past the page cache, at less CPU, or not at all; `buffered`: through it; `auto`: direct where that works",
+        |raw, text| put(&mut raw.journal.io, one_of(text, &IO_SETTINGS)),
+    ),
+];
+
+const IO_SETTINGS: [(&str, IoSetting); 3] = [
+    ("auto", IoSetting::Auto),
+    ("direct", IoSetting::Direct),
+    ("buffered", IoSetting::Buffered),
 ];
 
 /// The least size of the journal, and of one of its files: less holds little more than headers.

@@ -5,7 +5,7 @@
 use crate::decode::export::members::{Members, copy};
 use crate::decode::export::message as stored_message;
 use crate::decode::json::json_reader::SyntaxError;
-use crate::decode::json::json_text::JsonText;
+use crate::decode::json::json_text::try_json_string;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::metric::{
     EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
@@ -52,16 +52,17 @@ fn own(
     row: &Members<'_>,
 ) -> Result<String, SyntaxError> {
     let stored = Members::of(row.find(name).unwrap_or("{}"))?;
-    let mut out = JsonText::default();
-    out.push('{');
-    json_writer::key(&mut out, name);
-    out.push('{');
-    for (name, value) in stored.iter() {
-        stored_message::member(&mut out, schema, name, value)?;
-    }
-    out.push('}');
-    copy(&mut out, "schemaUrl", stored.find("schemaUrl"));
-    Ok(out.finish())
+    try_json_string(|out| {
+        out.push('{');
+        json_writer::key(out, name);
+        out.push('{');
+        for (name, value) in stored.iter() {
+            stored_message::member(out, schema, name, value)?;
+        }
+        out.push('}');
+        copy(out, "schemaUrl", stored.find("schemaUrl"));
+        Ok(())
+    })
 }
 
 /// Returns the kind of data that the column `status` of a data point names: its JSON name, its message, and the message

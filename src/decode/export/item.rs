@@ -6,7 +6,7 @@
 use crate::decode::export::members::{Members, copy, whole};
 use crate::decode::export::{envelope, message};
 use crate::decode::json::json_reader::SyntaxError;
-use crate::decode::json::json_text::JsonText;
+use crate::decode::json::json_text::{JsonText, try_json_string};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::{self, MessageSchema};
 
@@ -93,13 +93,13 @@ pub(super) fn log_record(
 /// Writes a metric without its points and without the braces that close its data and itself.
 pub(super) fn metric(row: &Members<'_>, metadata: &Members<'_>) -> Result<String, SyntaxError> {
     let (name, data, _) = envelope::data(row)?;
-    let mut out = JsonText::default();
-    out.push('{');
-    fields(row, metadata, &schema::metric::METRIC, &METRIC, &mut out)?;
-    json_writer::key(&mut out, name);
-    out.push('{');
-    fields(row, metadata, data, &[], &mut out)?;
-    Ok(out.finish())
+    try_json_string(|out| {
+        out.push('{');
+        fields(row, metadata, &schema::metric::METRIC, &METRIC, out)?;
+        json_writer::key(out, name);
+        out.push('{');
+        fields(row, metadata, data, &[], out)
+    })
 }
 
 pub(super) fn data_point(

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::decode::VERSION;
 use crate::decode::json::json_reader::{JsonReader, SyntaxError};
-use crate::decode::json::json_text::JsonText;
+use crate::decode::json::json_text::{JsonText, try_json_string};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::event::{Encoding, Limits, Signal, Source};
@@ -77,8 +77,6 @@ pub struct Export {
     room_bytes: usize,
     used_bytes: usize,
     root: ExportPart,
-    /// Scratch space.
-    item: String,
 }
 
 /// The whole export, or one resource, scope or metric of it.
@@ -116,7 +114,6 @@ impl Export {
             room_bytes,
             used_bytes: 0,
             root: ExportPart::default(),
-            item: String::new(),
         }
     }
 
@@ -131,19 +128,17 @@ impl Export {
         }
         let metadata = Members::of(row.find("metadata").unwrap_or("{}"))?;
         let mut path = vec![envelope::resource(&row)?, envelope::scope(&row)?];
-        let mut item = JsonText::whole(std::mem::take(&mut self.item));
-        match self.signal {
-            Signal::Event => return Ok(AddOutcome::NotOtlp),
-            Signal::Span => item::span(&row, metadata, &mut item)?,
-            Signal::Log => item::log_record(&row, &metadata, &mut item)?,
-            Signal::Metric => {
-                path.push(item::metric(&row, &metadata)?);
-                item::data_point(&row, &metadata, &mut item)?;
-            }
+        if self.signal == Signal::Metric {
+            path.push(item::metric(&row, &metadata)?);
         }
+        let item = try_json_string(|out| match self.signal {
+            Signal::Event => Ok(()),
+            Signal::Span => item::span(&row, metadata, out),
+            Signal::Log => item::log_record(&row, &metadata, out),
+            Signal::Metric => item::data_point(&row, &metadata, out),
+        })?;
 
-        self.item = item.finish();
-        let mut bytes = self.item.len();
+        let mut bytes = item.len();
         let mut known = Some(&self.root);
         for own in &path {
             known = known.and_then(|part| part.parts.get(own));
@@ -162,7 +157,7 @@ impl Export {
         if !part.items.is_empty() {
             part.items.push_str(", ");
         }
-        part.items.push_str(&self.item);
+        part.items.push_str(&item);
         Ok(AddOutcome::Yes)
     }
 
@@ -174,11 +169,12 @@ impl Export {
         let Some((schema, levels)) = envelope::of(self.signal) else {
             return Ok(Vec::new());
         };
-        let mut json = JsonText::whole(String::with_capacity(self.used_bytes));
-        json.push('{');
-        self.root.write(levels, &mut json);
-        json.push('}');
-        let json = json.finish();
+        let mut json = Vec::with_capacity(self.used_bytes);
+        let mut out = JsonText::appending(&mut json);
+        out.push('{');
+        self.root.write(levels, &mut out);
+        out.push('}');
+        let json = String::from_utf8(json).expect("only UTF-8 is appended");
         match form {
             ExportEncoding::Json => Ok(json.into_bytes()),
             ExportEncoding::Protobuf => {

@@ -5,19 +5,20 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use crate::decode::json::json_text::JsonText;
-use crate::decode::json::string::plain_end;
+use crate::decode::json::json_text::{JsonText, json_string};
+use crate::decode::json::string::{is_plain_ascii, plain_end};
 
 /// Maximum number of characters of a number in plain digits. PostgreSQL accepts larger numbers and can then neither
 /// print nor dump the row.
 const NUMBER_CHARACTERS: usize = 400;
 
 /// Compares keys in JSONB's order: shorter keys first, then by bytes.
-pub(in crate::decode) fn key_order(a: &str, b: &str) -> Ordering {
+pub(in crate::decode) fn key_order(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// Appends a comma if one is needed before the next member or element.
+#[inline]
 pub(in crate::decode) fn separate(out: &mut JsonText<'_>) {
     // A text ends with its quote, so only a newly opened object or array ends with `{` or `[`.
     if !matches!(out.last_byte(), Some(b'{' | b'[')) {
@@ -28,7 +29,7 @@ pub(in crate::decode) fn separate(out: &mut JsonText<'_>) {
 /// Writes the key of the next member of an object; its value follows.
 pub(in crate::decode) fn key(out: &mut JsonText<'_>, key: &str) {
     separate(out);
-    text(out, key);
+    text(out, key.as_bytes());
     out.push_str(": ");
 }
 
@@ -36,7 +37,7 @@ pub(in crate::decode) fn key(out: &mut JsonText<'_>, key: &str) {
 pub(in crate::decode) fn number_member(out: &mut JsonText<'_>, name: &str, number: u64) {
     if number != 0 {
         key(out, name);
-        display(out, number);
+        unsigned(out, number);
     }
 }
 
@@ -44,7 +45,7 @@ pub(in crate::decode) fn number_member(out: &mut JsonText<'_>, name: &str, numbe
 pub(in crate::decode) fn integer_member(out: &mut JsonText<'_>, name: &str, number: i32) {
     if number != 0 {
         key(out, name);
-        display(out, number);
+        signed(out, number.into());
     }
 }
 
@@ -57,7 +58,7 @@ pub(in crate::decode) fn double_member(out: &mut JsonText<'_>, name: &str, value
 }
 
 /// Writes a member with a text; leaves it out if that is empty, the default.
-pub(in crate::decode) fn text_member(out: &mut JsonText<'_>, name: &str, value: &str) {
+pub(in crate::decode) fn text_member(out: &mut JsonText<'_>, name: &str, value: &[u8]) {
     if !value.is_empty() {
         key(out, name);
         text(out, value);
@@ -84,20 +85,73 @@ pub(in crate::decode) fn array_member<T>(
     out.push(']');
 }
 
-/// Writes a whole number, or another value whose `Display` is JSON.
+/// Writes a value whose `Display` is JSON.
 pub(in crate::decode) fn display(out: &mut JsonText<'_>, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to a string cannot fail");
 }
 
-/// Writes a string; a NUL becomes U+FFFD, because neither store accepts it.
-pub(in crate::decode) fn text(out: &mut JsonText<'_>, text: &str) {
+/// Writes a whole number.
+pub(in crate::decode) fn unsigned(out: &mut JsonText<'_>, mut value: u64) {
+    const PAIRS: [[u8; 2]; 100] = {
+        let mut pairs = [[b'0'; 2]; 100];
+        let (mut number, mut tens) = (0, b'0');
+        while tens <= b'9' {
+            let mut ones = b'0';
+            while ones <= b'9' {
+                pairs[number] = [tens, ones];
+                number += 1;
+                ones += 1;
+            }
+            tens += 1;
+        }
+        pairs
+    };
+    let pair = |value: u64| PAIRS[usize::try_from(value % 100).unwrap_or_default()];
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    while value >= 10 {
+        start -= 2;
+        [digits[start], digits[start + 1]] = pair(value);
+        value /= 100;
+    }
+    if value > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = pair(value)[1];
+    }
+    out.push_utf8(&digits[start..]);
+}
+
+/// Writes a whole number with its sign.
+pub(in crate::decode) fn signed(out: &mut JsonText<'_>, value: i64) {
+    if value < 0 {
+        out.push('-');
+    }
+    unsigned(out, value.unsigned_abs());
+}
+
+/// Writes a string; a NUL becomes U+FFFD, because neither store accepts it. If the text is not UTF-8, writes an empty
+/// string and marks the whole JSON text.
+#[inline]
+pub(in crate::decode) fn text(out: &mut JsonText<'_>, text: &[u8]) {
     out.push('"');
+    if is_plain_ascii(text) {
+        out.push_utf8(text);
+    } else {
+        match std::str::from_utf8(text) {
+            Ok(text) => push_escaped(out, text),
+            Err(_) => out.mark_invalid(),
+        }
+    }
+    out.push('"');
+}
+
+fn push_escaped(out: &mut JsonText<'_>, text: &str) {
     let mut rest = text;
     loop {
         let end = plain_end(rest.as_bytes(), 0);
         out.push_str(&rest[..end]);
         let Some(byte) = rest.as_bytes().get(end) else {
-            break;
+            return;
         };
         match byte {
             b'"' => out.push_str("\\\""),
@@ -112,7 +166,6 @@ pub(in crate::decode) fn text(out: &mut JsonText<'_>, text: &str) {
         }
         rest = &rest[end + 1..];
     }
-    out.push('"');
 }
 
 /// A control character as `\u0002`: a text of nothing else is six times as long.
@@ -120,7 +173,7 @@ fn push_escape(out: &mut JsonText<'_>, control: u8) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| DIGITS[usize::from(value & 15)];
     let escape = [b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control)];
-    out.push_str(std::str::from_utf8(&escape).unwrap_or_default());
+    out.push_utf8(&escape);
 }
 
 /// Writes a double in the fewest plain digits that read back as the same value, always with a fraction. A value that
@@ -168,9 +221,9 @@ pub(in crate::decode) fn plain_number(out: &mut JsonText<'_>, number: &str) -> O
 
 /// Returns a JSON number in plain digits; `None` if it exceeds 400.
 pub(in crate::decode) fn plain_digits(number: &str) -> Option<String> {
-    let mut out = JsonText::default();
-    plain_number(&mut out, number)?;
-    Some(out.finish())
+    let mut is_written = None;
+    let digits = json_string(|out| is_written = plain_number(out, number));
+    is_written.map(|()| digits)
 }
 
 /// Returns whether a JSON number is written in plain digits already, as most are.
@@ -285,6 +338,7 @@ fn saturating_exponent(exponent: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::json::json_text::InvalidText;
 
     #[test]
     fn numbers_are_printed_as_jsonb_prints_them() {
@@ -349,9 +403,7 @@ mod tests {
             1e21,
             123_456_789.125,
         ] {
-            let mut out = JsonText::default();
-            double(&mut out, value);
-            let out = out.finish();
+            let out = json_string(|out| double(out, value));
             assert!(out.contains('.') && !out.contains(['e', 'E']), "{out}");
             assert_eq!(out.parse(), Ok(value));
             assert!(plain_digits(&out).is_some());
@@ -363,22 +415,37 @@ mod tests {
             (-0.0, r#"{"$double": "-0.0"}"#),
             (0.0, "0.0"),
         ] {
-            let mut out = JsonText::default();
-            double(&mut out, value);
-            let out = out.finish();
+            let out = json_string(|out| double(out, value));
             assert_eq!(out, expected);
         }
     }
 
     #[test]
+    fn whole_numbers_are_written_as_they_are_displayed() {
+        let powers = (0..20).map(|digits| 10_u64.saturating_pow(digits));
+        for value in powers.flat_map(|power| [power - 1, power, power + 7]) {
+            assert_eq!(json_string(|out| unsigned(out, value)), value.to_string());
+        }
+        for value in [0, -1, 10, -100, i64::MIN, i64::MAX] {
+            assert_eq!(json_string(|out| signed(out, value)), value.to_string());
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf8_is_left_out_and_reported() {
+        let mut bytes = Vec::new();
+        let mut out = JsonText::appending(&mut bytes);
+        text(&mut out, "é".as_bytes());
+        text(&mut out, b"a\xff");
+        assert_eq!(out.finish(), Err(InvalidText));
+        assert_eq!(bytes, "\"é\"\"\"".as_bytes());
+    }
+
+    #[test]
     fn texts_are_escaped_as_jsonb_escapes_them() {
-        let mut out = JsonText::default();
-        text(
-            &mut out,
-            "a\"\\/\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}é\0\u{1f600}",
-        );
+        let sent = "a\"\\/\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}é\0\u{1f600}";
         assert_eq!(
-            out.finish(),
+            json_string(|out| text(out, sent.as_bytes())),
             "\"a\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\u{7f}é\u{fffd}\u{1f600}\""
         );
     }

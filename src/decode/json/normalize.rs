@@ -84,7 +84,8 @@ impl<'a> Normalizer<'a> {
     /// Writes the members from that one on in order, each key once: the last of equals wins.
     fn write_members(&mut self, first: usize, out: &mut JsonText<'_>) -> Result<(), SyntaxError> {
         // The sort is stable, so the last of equal keys stays last.
-        self.members[first..].sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
+        self.members[first..]
+            .sort_by(|a, b| json_writer::key_order(a.key.as_bytes(), b.key.as_bytes()));
         out.push('{');
         for index in first..self.members.len() {
             let member = &self.members[index];
@@ -108,7 +109,7 @@ impl<'a> Normalizer<'a> {
 fn scalar(json: &str, out: &mut JsonText<'_>) -> Result<(), SyntaxError> {
     match json.as_bytes() {
         [b'"', ..] if json.contains('\\') => {
-            json_writer::text(out, &JsonReader::new(json).text()?.decode());
+            json_writer::text(out, JsonReader::new(json).text()?.decode().as_bytes());
         }
         [b'-' | b'0'..=b'9', ..] => {
             let too_long = JsonReader::new(json).error("the number is too long");

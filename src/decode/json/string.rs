@@ -32,18 +32,55 @@ pub(in crate::decode) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Returns whether a text is ASCII without quotes, backslashes and control characters, as most are: its JSON is the
+/// same text in quotes.
+#[inline]
+pub(in crate::decode) fn is_plain_ascii(text: &[u8]) -> bool {
+    let eight = |bytes: &[u8; 8]| {
+        let v = u64::from_le_bytes(*bytes);
+        specials(v) | v
+    };
+    let found = match (
+        text.last_chunk(),
+        text.first_chunk(),
+        text.last_chunk(),
+        text,
+    ) {
+        (Some(last), ..) => {
+            let (chunks, _) = text.as_chunks();
+            chunks
+                .iter()
+                .fold(eight(last), |found, chunk| found | eight(chunk))
+        }
+        // The two halves overlap.
+        (None, Some(&[a, b, c, d]), Some(&[e, f, g, h]), _) => eight(&[a, b, c, d, e, f, g, h]),
+        (_, _, _, []) => 0,
+        (_, _, _, &[first, .., last]) => {
+            let middle = text[text.len() / 2];
+            eight(&[first, middle, last, b' ', b' ', b' ', b' ', b' '])
+        }
+        (_, _, _, &[only]) => eight(&[only, b' ', b' ', b' ', b' ', b' ', b' ', b' ']),
+    };
+    found & HIGH == 0
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
 /// Returns the index of the first of eight bytes that ends a plain stretch; 8 if there is none.
+fn first_special(v: u64) -> usize {
+    usize::try_from((specials(v) & HIGH).trailing_zeros() / 8).unwrap_or(8)
+}
+
+/// Sets the high bit of each byte that ends a plain stretch. If there is one, the high bits of later bytes may be set,
+/// too; other bits have no meaning.
 ///
 /// If a byte is below `n`, the high bit of that byte of `v.wrapping_sub(ONES * n) & !v` is set. A borrow can set only
-/// bits of later bytes, so the first one that is set is correct.
-fn first_special(v: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below = |v: u64, n: u64| v.wrapping_sub(ONES * n) & !v;
-    let quote = below(v ^ (ONES * 0x22), 1);
-    let backslash = below(v ^ (ONES * 0x5c), 1);
-    let special = (below(v, 0x20) | quote | backslash) & HIGH;
-    usize::try_from(special.trailing_zeros() / 8).unwrap_or(8)
+/// bits of later bytes. With bit 1 inverted, a quote follows the control characters, and everything else stays above.
+const fn specials(v: u64) -> u64 {
+    let control_or_quote = (v ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+    let backslash = (v ^ (ONES * 0x5c)).wrapping_sub(ONES);
+    (control_or_quote | backslash) & !v
 }
 
 /// One decoded character of a string.
@@ -230,6 +267,22 @@ mod tests {
                 assert_eq!(plain_end(&bytes, 0), at);
                 bytes.truncate(at);
                 assert_eq!(plain_end(&bytes, 0), at);
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_text_is_ascii_that_needs_no_escape() {
+        for len in 0..40 {
+            let mut text = vec![b'~'; len];
+            assert!(is_plain_ascii(&text), "{len}");
+            for at in 0..len {
+                for byte in 0..=0xff {
+                    text[at] = byte;
+                    let is_plain = matches!(byte, 0x20..=0x7f) && !matches!(byte, b'"' | b'\\');
+                    assert_eq!(is_plain_ascii(&text), is_plain, "{byte} at {at} of {len}");
+                }
+                text[at] = b' ';
             }
         }
     }

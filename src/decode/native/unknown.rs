@@ -94,7 +94,7 @@ impl<'a> UnknownMembers<'a> {
         }
         let mut members = std::mem::take(&mut self.members);
         // The sort is stable, so the last of equal keys stays last.
-        members.sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
+        members.sort_by(|a, b| json_writer::key_order(a.key.as_bytes(), b.key.as_bytes()));
         members.reverse();
         members.dedup_by(|later, earlier| later.key == earlier.key);
         members.reverse();
@@ -104,9 +104,9 @@ impl<'a> UnknownMembers<'a> {
         reader.object()?;
         while let Some(key) = reader.next_key()? {
             let key = key.decode_without_nul();
-            if let Ok(at) =
-                members.binary_search_by(|member| json_writer::key_order(&member.key, &key))
-            {
+            if let Ok(at) = members.binary_search_by(|member| {
+                json_writer::key_order(member.key.as_bytes(), key.as_bytes())
+            }) {
                 is_in_metadata[at] = true;
             }
             reader.skip()?;

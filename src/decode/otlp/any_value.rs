@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
+use crate::decode::otlp::key_values::{KeyOrder, KeyValues};
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 use crate::event::Limits;
 
@@ -24,7 +25,7 @@ use crate::event::Limits;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decode) struct ValueStyle {
     /// Order of an object's keys.
-    pub(in crate::decode) order: fn(&str, &str) -> std::cmp::Ordering,
+    pub(in crate::decode) order: KeyOrder,
     /// Maximum number of attributes in one list; 0 = no limit.
     pub(in crate::decode) attributes: u32,
     /// Maximum number of bytes of an attribute's text or bytes value; 0 = no limit.
@@ -35,17 +36,14 @@ impl ValueStyle {
     /// Returns the style of a row: JSONB's order of keys, and values cut by the limits.
     pub(in crate::decode) fn row(limits: &Limits) -> Self {
         Self {
-            order: json_writer::key_order,
+            order: KeyOrder::Jsonb,
             attributes: limits.attributes,
             value_bytes: limits.value_bytes,
         }
     }
 }
 
-/// Sorted keys with the bytes of their values, each key once: the last of equal keys wins.
-pub(in crate::decode) type KeyValues<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
-
-/// Returns a text of a valid item, which is UTF-8.
+/// Returns a text of a valid item, which is UTF-8; an empty one for any other.
 pub(in crate::decode) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
@@ -63,60 +61,18 @@ pub(in crate::decode) fn repeated(message: &[u8], number: u32) -> impl Iterator<
     })
 }
 
-/// Returns the key-value pairs of field `number`, of which the first `limit` count; 0 = all.
-pub(in crate::decode) fn pairs<'a>(
-    message: &'a [u8],
-    number: u32,
-    limit: u32,
-    style: &ValueStyle,
-) -> KeyValues<'a> {
-    let limit = match limit {
-        0 => usize::MAX,
-        limit => usize::try_from(limit).unwrap_or(usize::MAX),
-    };
-    let mut pairs: KeyValues<'a> = repeated(message, number)
-        .take(limit)
-        .map(key_and_value)
-        .collect();
-    // The sort is stable, so the last of equal keys stays last.
-    pairs.sort_by(|a, b| (style.order)(&a.0, &b.0));
-    if pairs.windows(2).any(|two| two[0].0 == two[1].0) {
-        pairs.reverse();
-        pairs.dedup_by(|later, earlier| later.0 == earlier.0);
-        pairs.reverse();
-    }
-    pairs
-}
-
-fn key_and_value(pair: &[u8]) -> (Cow<'_, str>, &[u8]) {
-    let (mut key, mut value) = ("", &[][..]);
-    let mut reader = ProtobufReader::new(pair);
-    while let Ok(Some((number, found))) = reader.field() {
-        match (number, found) {
-            (1, FieldValue::Bytes(bytes)) => key = text(bytes),
-            (2, FieldValue::Bytes(bytes)) => value = bytes,
-            _ => {}
-        }
-    }
-    (stored_key(key), value)
-}
-
-/// Returns a key as it is stored: without a NUL, and with one more dollar if it begins with one, as the tags do.
-fn stored_key(key: &str) -> Cow<'_, str> {
-    if key.starts_with('$') || key.contains('\0') {
-        let dollar = if key.starts_with('$') { "$" } else { "" };
-        Cow::Owned(format!("{dollar}{}", key.replace('\0', "\u{fffd}")))
-    } else {
-        Cow::Borrowed(key)
-    }
-}
-
 /// Writes pairs as one object.
 pub(in crate::decode) fn object(out: &mut JsonText<'_>, pairs: &KeyValues<'_>, style: &ValueStyle) {
+    object_at(out, pairs, style, LEVELS);
+}
+
+fn object_at(out: &mut JsonText<'_>, pairs: &KeyValues<'_>, style: &ValueStyle, levels: u8) {
     out.push('{');
-    for (key, value) in pairs {
-        json_writer::key(out, key);
-        any_value(out, value, style);
+    for pair in pairs.iter() {
+        json_writer::separate(out);
+        json_writer::text(out, &pair.key);
+        out.push_str(": ");
+        value_at(out, pair.value, style, levels);
     }
     out.push('}');
 }
@@ -141,34 +97,45 @@ pub(in crate::decode) fn attributes_member(
     number: u32,
     style: &ValueStyle,
 ) {
-    let pairs = pairs(message, number, style.attributes, style);
+    let pairs = KeyValues::read(message, number, style.attributes, style.order);
     object_member(out, "attributes", &pairs, style);
 }
 
+/// Maximum number of nested levels that are written. No limit of a request permits more.
+const LEVELS: u8 = u8::MAX;
+
 /// Writes one AnyValue.
 pub(in crate::decode) fn any_value(out: &mut JsonText<'_>, message: &[u8], style: &ValueStyle) {
+    value_at(out, message, style, LEVELS);
+}
+
+/// Writes a value within which `levels` more levels are written.
+fn value_at(out: &mut JsonText<'_>, message: &[u8], style: &ValueStyle, levels: u8) {
     match chosen(message) {
-        Some((1, FieldValue::Bytes(bytes))) => {
-            let value = text(bytes);
-            json_writer::text(
-                out,
-                &value[..value.floor_char_boundary(cut(value.len(), style))],
-            );
+        Some((1, FieldValue::Bytes(value))) => {
+            json_writer::text(out, cut_text(value, style));
         }
         Some((2, FieldValue::Varint(value))) => {
             out.push_str(if value == 0 { "false" } else { "true" });
         }
-        Some((3, FieldValue::Varint(value))) => json_writer::display(out, value.cast_signed()),
+        Some((3, FieldValue::Varint(value))) => json_writer::signed(out, value.cast_signed()),
         Some((4, FieldValue::Fixed64(bits))) => json_writer::double(out, f64::from_bits(bits)),
+        Some((5 | 6, FieldValue::Bytes(_))) if levels == 0 => {
+            out.mark_invalid();
+            out.push_str("null");
+        }
         Some((5, FieldValue::Bytes(list))) => {
             out.push('[');
             for value in repeated(list, 1) {
                 json_writer::separate(out);
-                any_value(out, value, style);
+                value_at(out, value, style, levels - 1);
             }
             out.push(']');
         }
-        Some((6, FieldValue::Bytes(list))) => object(out, &pairs(list, 1, 0, style), style),
+        Some((6, FieldValue::Bytes(list))) => {
+            let pairs = KeyValues::read(list, 1, 0, style.order);
+            object_at(out, &pairs, style, levels - 1);
+        }
         Some((7, FieldValue::Bytes(bytes))) => {
             out.push_str("{\"$bytes\": \"");
             let bytes = &bytes[..cut(bytes.len(), style)];
@@ -176,6 +143,14 @@ pub(in crate::decode) fn any_value(out: &mut JsonText<'_>, message: &[u8], style
             out.push_str("\"}");
         }
         _ => out.push_str("{\"$empty\": true}"),
+    }
+}
+
+/// Returns the beginning of a text that the limit permits.
+fn cut_text<'a>(value: &'a [u8], style: &ValueStyle) -> &'a [u8] {
+    match cut(value.len(), style) {
+        len if len == value.len() => value,
+        len => &value[..text(value).floor_char_boundary(len)],
     }
 }
 
@@ -187,7 +162,18 @@ fn cut(len: usize, style: &ValueStyle) -> usize {
 }
 
 /// Returns the last member of AnyValue's `oneof`, which counts.
+#[inline]
 fn chosen(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
+    // Most values are one short text.
+    if let [0x0a, len @ ..0x80, text @ ..] = message
+        && usize::from(*len) == text.len()
+    {
+        return Some((1, FieldValue::Bytes(text)));
+    }
+    chosen_of(message)
+}
+
+fn chosen_of(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
     let mut reader = ProtobufReader::new(message);
     let mut chosen = None;
     while let Ok(Some((number, value))) = reader.field() {

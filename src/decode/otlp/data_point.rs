@@ -43,12 +43,13 @@ use sha2::Digest as _;
 
 use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle};
+use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, OtlpItem, TakeRow, column_time, correlation_id, low32, time_member,
+    Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, low32, time_member,
 };
+use crate::decode::otlp::item_fields::ItemFields;
+use crate::decode::otlp::key_values::{KeyOrder, KeyValueMemory, KeyValues};
 use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
-use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags, Signal};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
 
@@ -88,29 +89,10 @@ struct PointFields<'m> {
 }
 
 impl<'m> DataPoint<'m> {
-    pub(in crate::decode) fn read(
-        metric: &'m OtlpMetric<'m>,
-        message: &'m [u8],
-    ) -> Result<Self, Malformed> {
-        let mut fields = PointFields::default();
-        let mut reader = ProtobufReader::new(message);
-        loop {
-            let before = reader.rest();
-            let Some((number, value)) = reader.field()? else {
-                return Ok(Self { metric, fields });
-            };
-            let after = reader.rest();
-            match (number, value) {
-                (2, FieldValue::Fixed64(start)) => fields.start = start,
-                (3, FieldValue::Fixed64(time)) => fields.time = time,
-                _ => {
-                    if let Some(list) = fields.list(metric.data, number) {
-                        list.extend(number, before, after);
-                    } else {
-                        fields.set(metric.data, number, value);
-                    }
-                }
-            }
+    pub(in crate::decode) fn read(metric: &'m OtlpMetric<'m>, fields: &ItemFields<'m>) -> Self {
+        Self {
+            metric,
+            fields: PointFields::read(metric.data, fields),
         }
     }
 
@@ -162,7 +144,7 @@ impl<'m> DataPoint<'m> {
             out,
             "bucketCounts",
             fields.bucket_counts.fixed64s(),
-            json_writer::display,
+            json_writer::unsigned,
         );
         if column_time(fields.time).is_none() {
             time_member(out, "timeUnixNano", fields.time);
@@ -178,82 +160,91 @@ impl<'m> DataPoint<'m> {
     }
 
     /// The id of the series.
-    fn series(&self, shared: &MetricFields, scratch: &mut String) -> Hex<32> {
+    fn series(&self, shared: &MetricFields, buffer: &mut Vec<u8>) -> Hex<32> {
         let whole = ValueStyle {
-            order: |a, b| a.cmp(b),
+            order: KeyOrder::Bytewise,
             attributes: 0,
             value_bytes: 0,
         };
         let mut series = shared.series.clone();
-        hash_json(&mut series, scratch, |out| {
-            any_value::object(out, &self.pairs(&whole), &whole);
+        hash_json(&mut series, buffer, |out| {
+            let pairs = self.pairs(&whole, &mut KeyValueMemory::default());
+            any_value::object(out, &pairs, &whole);
             out.push(']');
         });
         let digest = series.finalize();
         Hex::of(&digest[..16])
     }
 
-    fn pairs(&self, style: &ValueStyle) -> KeyValues<'m> {
+    fn pairs(&self, style: &ValueStyle, memory: &mut KeyValueMemory) -> KeyValues<'m> {
         let RepeatedField { number, range } = self.fields.attributes;
-        any_value::pairs(range.bytes(), number, style.attributes, style)
+        KeyValues::read_into(memory, range, number, style.attributes, style.order)
     }
 }
 
 impl<'m> PointFields<'m> {
-    /// Returns the list that a field belongs to.
-    const fn list(&mut self, data: MetricData, number: u32) -> Option<&mut RepeatedField<'m>> {
-        Some(match (data, number) {
-            (MetricData::Gauge | MetricData::Sum | MetricData::Summary, 7)
-            | (MetricData::Histogram, 9)
-            | (MetricData::ExponentialHistogram, 1) => &mut self.attributes,
-            (MetricData::Gauge | MetricData::Sum, 5)
-            | (MetricData::Histogram, 8)
-            | (MetricData::ExponentialHistogram, 11) => &mut self.exemplars,
-            (MetricData::Histogram, 6) => &mut self.bucket_counts,
-            (MetricData::Histogram, 7) => &mut self.explicit_bounds,
-            (MetricData::ExponentialHistogram, 8) => &mut self.positive,
-            (MetricData::ExponentialHistogram, 9) => &mut self.negative,
-            (MetricData::Summary, 6) => &mut self.quantile_values,
-            _ => return None,
-        })
-    }
-
-    /// Sets a single field, which validation has found to have its own wire type.
-    fn set(&mut self, data: MetricData, number: u32, value: FieldValue<'m>) {
-        use MetricData::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
-        match (data, number, value) {
-            (Gauge | Sum | Summary, 8, FieldValue::Varint(flags))
-            | (Histogram | ExponentialHistogram, 10, FieldValue::Varint(flags)) => {
-                self.flags = low32(flags);
-            }
-            (Gauge | Sum, 4, FieldValue::Fixed64(bits)) => {
-                self.value = Some(PointNumber::Double(f64::from_bits(bits)));
-            }
-            (Gauge | Sum, 6, FieldValue::Fixed64(value)) => {
-                self.value = Some(PointNumber::Integer(value.cast_signed()));
-            }
-            (Histogram | ExponentialHistogram | Summary, 4, FieldValue::Fixed64(count)) => {
-                self.count = count;
-            }
-            // A summary's sum is not optional: 0 is its default.
-            (Summary, 5, FieldValue::Fixed64(0)) => self.sum = None,
-            (Histogram | ExponentialHistogram | Summary, 5, FieldValue::Fixed64(bits)) => {
-                self.sum = Some(f64::from_bits(bits));
-            }
-            (Histogram, 11, FieldValue::Fixed64(bits))
-            | (ExponentialHistogram, 12, FieldValue::Fixed64(bits)) => {
-                self.min = Some(f64::from_bits(bits));
-            }
-            (Histogram, 12, FieldValue::Fixed64(bits))
-            | (ExponentialHistogram, 13, FieldValue::Fixed64(bits)) => {
-                self.max = Some(f64::from_bits(bits));
-            }
-            (ExponentialHistogram, 6, FieldValue::Varint(scale)) => self.scale = zigzag(scale),
-            (ExponentialHistogram, 7, FieldValue::Fixed64(count)) => self.zero_count = count,
-            (ExponentialHistogram, 14, FieldValue::Fixed64(bits)) => {
-                self.zero_threshold = f64::from_bits(bits);
-            }
-            _ => {}
+    fn read(data: MetricData, fields: &ItemFields<'m>) -> Self {
+        let list = |number| RepeatedField {
+            number,
+            range: fields.range(number),
+        };
+        let double = |number| fields.fixed64(number).map(f64::from_bits);
+        let common = Self {
+            start: fields.fixed64(2).unwrap_or_default(),
+            time: fields.fixed64(3).unwrap_or_default(),
+            ..Self::default()
+        };
+        let flags = |number| low32(fields.varint(number));
+        match data {
+            MetricData::Gauge | MetricData::Sum => Self {
+                attributes: list(7),
+                exemplars: list(5),
+                // The last member of the `oneof` counts.
+                value: if fields.is_after(6, 4) {
+                    let value = fields.fixed64(6);
+                    value.map(|value| PointNumber::Integer(value.cast_signed()))
+                } else {
+                    double(4).map(PointNumber::Double)
+                },
+                flags: flags(8),
+                ..common
+            },
+            MetricData::Histogram => Self {
+                attributes: list(9),
+                exemplars: list(8),
+                bucket_counts: list(6),
+                explicit_bounds: list(7),
+                count: fields.fixed64(4).unwrap_or_default(),
+                sum: double(5),
+                min: double(11),
+                max: double(12),
+                flags: flags(10),
+                ..common
+            },
+            MetricData::ExponentialHistogram => Self {
+                attributes: list(1),
+                exemplars: list(11),
+                positive: list(8),
+                negative: list(9),
+                count: fields.fixed64(4).unwrap_or_default(),
+                sum: double(5),
+                min: double(12),
+                max: double(13),
+                scale: zigzag(fields.varint(6)),
+                zero_count: fields.fixed64(7).unwrap_or_default(),
+                zero_threshold: double(14).unwrap_or_default(),
+                flags: flags(10),
+                ..common
+            },
+            MetricData::Summary => Self {
+                attributes: list(7),
+                quantile_values: list(6),
+                count: fields.fixed64(4).unwrap_or_default(),
+                // A summary's sum is not optional: 0 is its default.
+                sum: double(5).filter(|sum| sum.to_bits() != 0),
+                flags: flags(8),
+                ..common
+            },
         }
     }
 }
@@ -268,25 +259,22 @@ impl OtlpItem for DataPoint<'_> {
     }
 
     /// Returns an empty text, because the name is the metric's.
-    fn name(&self) -> &str {
-        ""
+    fn name(&self) -> &[u8] {
+        b""
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (
-            self.fields.attributes.range.bytes(),
-            self.fields.attributes.number,
-        )
+        (self.fields.attributes.range, self.fields.attributes.number)
     }
 
-    fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>) {
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
         let shared = self.metric.shared(place.origin.id, &place.style);
-        let attributes = self.pairs(&place.style);
+        let attributes = self.pairs(&place.style, &mut memory.attributes);
         let series;
         let correlation_id = match correlation_id(&attributes) {
             Some(named) => named,
             None => {
-                series = self.series(shared, scratch);
+                series = self.series(shared, &mut memory.hashed_json);
                 Cow::Borrowed(series.as_str())
             }
         };
@@ -312,6 +300,8 @@ impl OtlpItem for DataPoint<'_> {
             flags,
             ..place.event(Signal::Metric, &attributes)
         };
-        take(row, &write);
+        take(&row, &write);
+        drop(row);
+        memory.attributes = attributes.into_memory();
     }
 }

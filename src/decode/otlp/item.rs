@@ -6,14 +6,15 @@
 use crate::text;
 use std::borrow::Cow;
 
+use crate::decode::event_metadata::WriteMetadata;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
-use crate::decode::large_metadata::WriteMetadata;
-use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, repeated};
+use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
+use crate::decode::otlp::item_fields::ItemFields;
+use crate::decode::otlp::key_values::{KeyValueMemory, KeyValues};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::otlp::validate::Invalid;
-use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
@@ -45,10 +46,7 @@ pub(in crate::decode) trait ItemKind {
     fn schema(&self) -> &'static MessageSchema;
 
     /// Reads the fields of a valid item.
-    ///
-    /// # Errors
-    /// [`Malformed`] if a field has another wire type than its own.
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Self::Item<'m>, Malformed>;
+    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> Self::Item<'m>;
 }
 
 /// The plain fields of a valid item.
@@ -60,17 +58,24 @@ pub(in crate::decode) trait OtlpItem {
     fn time(&self) -> u64;
 
     /// Returns the text of the column `name`; empty if it is not the item's own.
-    fn name(&self) -> &str;
+    fn name(&self) -> &[u8];
 
     /// Returns the part of the message with the item's attributes, and the number of their field.
     fn attributes(&self) -> (&[u8], u32);
 
-    /// Hands the row to `take`; `scratch` is memory that is used again for the next one.
-    fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>);
+    /// Hands the row to `take`.
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>);
+}
+
+/// Memory that is used again for each row.
+#[derive(Debug, Default)]
+pub(in crate::decode) struct RowMemory {
+    pub(in crate::decode) attributes: KeyValueMemory,
+    pub(in crate::decode) hashed_json: Vec<u8>,
 }
 
 /// Takes a row without its metadata, and the function that writes that.
-pub(in crate::decode) type TakeRow<'t> = dyn FnMut(Event<'_>, &WriteMetadata<'_>) + 't;
+pub(in crate::decode) type TakeRow<'t> = dyn FnMut(&Event<'_>, &WriteMetadata<'_>) + 't;
 
 /// The values that an item's row has from the request and its validation.
 #[derive(Debug)]
@@ -168,7 +173,10 @@ pub(in crate::decode) fn cut_columns(
     longest_bytes: usize,
     style: &ValueStyle,
 ) -> u32 {
-    let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));
+    let name = item.name();
+    let name = u32::from(
+        name.len() > NAME_CHARACTERS && is_longer(any_value::text(name), NAME_CHARACTERS),
+    );
     let (attributes, number) = item.attributes();
     let may_be_cut = |pair: &[u8]| {
         if pair.len() <= PROVIDER_CHARACTERS {
@@ -181,7 +189,7 @@ pub(in crate::decode) fn cut_columns(
     if longest_bytes <= PROVIDER_CHARACTERS || !repeated(attributes, number).any(may_be_cut) {
         return name;
     }
-    let attributes = any_value::pairs(attributes, number, style.attributes, style);
+    let attributes = KeyValues::read(attributes, number, style.attributes, style.order);
     let is_cut = |keys: &[&str], limit| {
         u32::from(first_named(&attributes, keys).is_some_and(|text| is_longer(&text, limit)))
     };
@@ -191,13 +199,8 @@ pub(in crate::decode) fn cut_columns(
 
 /// Returns the value of the first of `keys` whose attribute can be a name.
 fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
-    keys.iter().find_map(|key| {
-        let at = attributes
-            .binary_search_by(|(found, _)| json_writer::key_order(found, key))
-            .ok()?;
-        let (_, value) = attributes[at];
-        any_value::name_of(value)
-    })
+    keys.iter()
+        .find_map(|key| any_value::name_of(attributes.find(key.as_bytes())?))
 }
 
 /// The part of a message from the first to the last element of a list; other fields may be between them.
@@ -232,13 +235,20 @@ pub(in crate::decode) fn low32(value: u64) -> u32 {
 pub(in crate::decode) fn time_member(out: &mut JsonText<'_>, name: &str, time: u64) {
     if time != 0 {
         json_writer::key(out, name);
-        json_writer::display(out, format_args!("\"{time}\""));
+        time_text(out, time);
     }
 }
 
+/// Writes a time as a string.
+pub(in crate::decode) fn time_text(out: &mut JsonText<'_>, time: u64) {
+    out.push('"');
+    json_writer::unsigned(out, time);
+    out.push('"');
+}
+
 /// Writes a member with the whole name if the column holds only its beginning.
-pub(in crate::decode) fn long_name_member(out: &mut JsonText<'_>, key: &str, name: &str) {
-    if is_longer(name, NAME_CHARACTERS) {
+pub(in crate::decode) fn long_name_member(out: &mut JsonText<'_>, key: &str, name: &[u8]) {
+    if name.len() > NAME_CHARACTERS && is_longer(any_value::text(name), NAME_CHARACTERS) {
         json_writer::text_member(out, key, name);
     }
 }
@@ -254,12 +264,16 @@ pub(in crate::decode) struct Hex<const DIGITS: usize>([u8; DIGITS]);
 
 impl<const DIGITS: usize> Hex<DIGITS> {
     pub(in crate::decode) fn of(id: &[u8]) -> Self {
-        const LOWER: &[u8; 16] = b"0123456789abcdef";
+        let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
         let mut digits = [b'0'; DIGITS];
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
-            *pair = [LOWER[usize::from(byte >> 4)], LOWER[usize::from(byte & 15)]];
+            *pair = [digit(byte >> 4), digit(byte & 15)];
         }
         Self(digits)
+    }
+
+    pub(in crate::decode) const fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub(in crate::decode) fn as_str(&self) -> &str {

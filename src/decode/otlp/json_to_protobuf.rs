@@ -14,11 +14,15 @@ use base64::{Engine as _, alphabet};
 
 use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError};
 use crate::decode::json::string::JsonString;
-use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
-use crate::decode::protobuf::put_varint as varint;
+use crate::decode::otlp::schema::{FieldSchema, FieldType, KEY_VALUE, MessageSchema};
+use crate::decode::protobuf::{FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, put_varint as varint};
 use crate::event::Source;
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
+use plain_pair::plain_pair;
 use spelling::{NamesSeen, WrittenField};
+
+/// Attributes in their usual form.
+mod plain_pair;
 
 /// Numbers and enums in all accepted forms.
 mod number;
@@ -178,6 +182,10 @@ fn nested(
         reader.skip()?;
         return Ok(());
     }
+    let has_room = level < bounds.source.limits.depth.into();
+    if has_room && std::ptr::eq(schema, &raw const KEY_VALUE) && plain_pair(reader, out) {
+        return Ok(());
+    }
     let mut names = NamesSeen::default();
     reader.object()?;
     while let Some(key) = reader.next_key()? {
@@ -233,11 +241,6 @@ fn values(
     }
     Ok(())
 }
-
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const LENGTH_DELIMITED: u32 = 2;
-const FIXED32: u32 = 5;
 
 fn value(
     reader: &mut JsonReader<'_>,
@@ -343,8 +346,8 @@ fn hex(text: JsonString<'_>) -> Vec<u8> {
     }
 }
 
-fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
-    varint(out, u64::from(number << 3 | wire_type));
+fn tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
+    varint(out, u64::from(number << 3 | u32::from(wire_type)));
 }
 
 fn varint_field(out: &mut Vec<u8>, number: u32, value: u64) {

@@ -25,14 +25,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, text};
+use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, time_member,
+    Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow, column_time,
+    correlation_id, is_id, long_name_member, low32, time_member, time_text,
 };
+use crate::decode::otlp::item_fields::ItemFields;
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
-use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
 use crate::event::{Event, Position, Signal};
 
 /// The kind of log records.
@@ -46,15 +47,15 @@ impl ItemKind for LogRecordItems {
         &schema::LOG_RECORD
     }
 
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<OtlpLogRecord<'m>, Malformed> {
-        OtlpLogRecord::read(message)
+    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> OtlpLogRecord<'m> {
+        OtlpLogRecord::read(fields)
     }
 }
 
 /// The plain fields of a log record and the range of its attributes.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct OtlpLogRecord<'a> {
-    attributes: FieldRange<'a>,
+    attributes: &'a [u8],
     body: Option<&'a [u8]>,
     trace_id: &'a [u8],
     span_id: &'a [u8],
@@ -70,31 +71,19 @@ pub(in crate::decode) struct OtlpLogRecord<'a> {
 }
 
 impl<'a> OtlpLogRecord<'a> {
-    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut record = Self::default();
-        let mut reader = ProtobufReader::new(message);
-        loop {
-            let before = reader.rest();
-            let Some((number, value)) = reader.field()? else {
-                return Ok(record);
-            };
-            match (number, value) {
-                (1, FieldValue::Fixed64(time)) => record.occurred = time,
-                (2, FieldValue::Varint(number)) => {
-                    record.severity_number = low32(number).cast_signed();
-                }
-                (3, FieldValue::Bytes(text)) => record.severity_text = text,
-                (5, FieldValue::Bytes(body)) => record.body = Some(body),
-                (6, FieldValue::Bytes(_)) => record.attributes.extend(before, reader.rest()),
-                (7, FieldValue::Varint(count)) => record.dropped_attributes = low32(count),
-                (8, FieldValue::Fixed32(flags)) => record.flags = flags,
-                (9, FieldValue::Bytes(id)) => record.trace_id = id,
-                (10, FieldValue::Bytes(id)) => record.span_id = id,
-                (11, FieldValue::Fixed64(time)) => record.observed = time,
-                (12, FieldValue::Bytes(name)) => record.event_name = name,
-                (4 | 13.., _) => {}
-                _ => return Err(WRONG_TYPE),
-            }
+    fn read(fields: &ItemFields<'a>) -> Self {
+        Self {
+            attributes: fields.range(6),
+            body: fields.message(5),
+            trace_id: fields.bytes(9),
+            span_id: fields.bytes(10),
+            event_name: fields.bytes(12),
+            severity_text: fields.bytes(3),
+            severity_number: low32(fields.varint(2)).cast_signed(),
+            occurred: fields.fixed64(1).unwrap_or_default(),
+            observed: fields.fixed64(11).unwrap_or_default(),
+            flags: fields.fixed32(8),
+            dropped_attributes: low32(fields.varint(7)),
         }
     }
 
@@ -117,12 +106,12 @@ impl<'a> OtlpLogRecord<'a> {
             any_value::any_value(out, body, &whole);
         }
         json_writer::number_member(out, "flags", self.flags.into());
-        long_name_member(out, "eventName", text(self.event_name));
+        long_name_member(out, "eventName", self.event_name);
         any_value::object_member(out, "attributes", attributes, style);
-        json_writer::text_member(out, "severityText", text(self.severity_text));
+        json_writer::text_member(out, "severityText", self.severity_text);
         if column.unwrap_or(0).cast_unsigned() != self.occurred {
             json_writer::key(out, "timeUnixNano");
-            json_writer::display(out, format_args!("\"{}\"", self.occurred));
+            time_text(out, self.occurred);
         }
         time_member(out, "observedTimeUnixNano", self.observed);
         json_writer::number_member(
@@ -148,21 +137,18 @@ impl OtlpItem for OtlpLogRecord<'_> {
         }
     }
 
-    fn name(&self) -> &str {
-        text(self.event_name)
+    fn name(&self) -> &[u8] {
+        self.event_name
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (self.attributes.bytes(), 6)
+        (self.attributes, 6)
     }
 
-    fn row(&self, place: &ItemContext<'_>, _scratch: &mut String, take: &mut TakeRow<'_>) {
-        let attributes = any_value::pairs(
-            self.attributes.bytes(),
-            6,
-            place.style.attributes,
-            &place.style,
-        );
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
+        let (bytes, limit) = (self.attributes, place.style.attributes);
+        let attributes =
+            KeyValues::read_into(&mut memory.attributes, bytes, 6, limit, place.style.order);
         let sent = column_time(self.time());
         let write = |out: &mut JsonText<'_>| {
             self.write_metadata(&attributes, sent, &place.style, out);
@@ -184,7 +170,9 @@ impl OtlpItem for OtlpLogRecord<'_> {
             status: severity(self.severity_number).map(Cow::Borrowed),
             ..place.event(Signal::Log, &attributes)
         };
-        take(row, &write);
+        take(&row, &write);
+        drop(row);
+        memory.attributes = attributes.into_memory();
     }
 }
 

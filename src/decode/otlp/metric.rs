@@ -12,12 +12,14 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::json::json_text::{JsonText, hash_json};
+use crate::decode::event_metadata::HELD_BYTES;
+use crate::decode::json::json_text::{JsonText, hash_json, json_string};
 use crate::decode::json::json_writer;
-use crate::decode::large_metadata::HELD_BYTES;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::data_point::DataPoint;
 use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
+use crate::decode::otlp::item_fields::ItemFields;
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::{column, last_text};
 use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::{MessageSchema, metric as schema};
@@ -199,19 +201,20 @@ impl<'a> OtlpMetric<'a> {
     fn share(&self, resource: ResourceId, style: &ValueStyle) -> MetricFields {
         let name = self.text(1);
         let mut series = Sha256::new().chain_update([1]);
-        hash_json(&mut series, &mut String::new(), |out| {
+        hash_json(&mut series, &mut Vec::new(), |out| {
             json_writer::display(
                 out,
                 format_args!("[\"{:032x}\", ", u128::from_be_bytes(resource.0)),
             );
-            json_writer::text(out, name);
+            json_writer::text(out, name.as_bytes());
             out.push_str(", ");
         });
         let part = |part| {
-            let mut object = JsonText::default();
-            object.push('{');
-            self.write_new_part(part, style, &mut object);
-            object.finish().split_off(1)
+            let mut object = json_string(|out| {
+                out.push('{');
+                self.write_new_part(part, style, out);
+            });
+            object.split_off(1)
         };
         MetricFields {
             name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
@@ -245,15 +248,15 @@ impl<'a> OtlpMetric<'a> {
     fn write_new_part(&self, part: MetricPart, style: &ValueStyle, out: &mut JsonText<'_>) {
         match part {
             MetricPart::NameAndUnit => {
-                long_name_member(out, "name", self.text(1));
-                json_writer::text_member(out, "unit", self.text(3));
+                long_name_member(out, "name", self.text(1).as_bytes());
+                json_writer::text_member(out, "unit", self.text(3).as_bytes());
             }
             MetricPart::Metadata => {
-                let pairs = any_value::pairs(&self.message, 12, 0, style);
+                let pairs = KeyValues::read(&self.message, 12, 0, style.order);
                 any_value::object_member(out, "metadata", &pairs, style);
             }
             MetricPart::Description => {
-                json_writer::text_member(out, "description", self.text(2));
+                json_writer::text_member(out, "description", self.text(2).as_bytes());
                 if self.is_monotonic {
                     json_writer::key(out, "isMonotonic");
                     out.push_str("true");
@@ -284,8 +287,8 @@ impl ItemKind for OtlpMetric<'_> {
         self.point()
     }
 
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<DataPoint<'m>, Malformed> {
-        DataPoint::read(self, message)
+    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> DataPoint<'m> {
+        DataPoint::read(self, fields)
     }
 }
 

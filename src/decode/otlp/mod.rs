@@ -20,6 +20,9 @@ pub(in crate::decode) mod schema;
 /// Validation of one item before it is mapped.
 pub(in crate::decode) mod validate;
 
+/// The fields of a valid item, by their places.
+pub(in crate::decode) mod item_fields;
+
 /// Merging of messages that arrive in pieces.
 pub(in crate::decode) mod pieces;
 
@@ -43,6 +46,9 @@ pub(in crate::decode) mod metric;
 
 /// Conversion of a data point to a row.
 pub(in crate::decode) mod data_point;
+
+/// Key-value pairs in order.
+pub(in crate::decode) mod key_values;
 
 /// Attributes and values as JSON.
 pub(in crate::decode) mod any_value;

@@ -116,7 +116,7 @@ fn low_seven_bits(value: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::json::json_text::JsonText;
+    use crate::decode::json::json_text::json_string;
     use crate::decode::otlp::any_value::{ValueStyle, any_value};
     use crate::decode::otlp::schema::ANY_VALUE;
     use crate::event::Limits;
@@ -150,9 +150,9 @@ mod tests {
             (vec![text, array(&["a"]), array(&[])], r#"["a"]"#),
         ] {
             let merged = merged(&pieces.concat(), &ANY_VALUE).expect("protobuf");
-            let mut out = JsonText::default();
-            any_value(&mut out, &merged, &ValueStyle::row(&Limits::default()));
-            assert_eq!(out.finish(), expected);
+            let style = ValueStyle::row(&Limits::default());
+            let written = json_string(|out| any_value(out, &merged, &style));
+            assert_eq!(written, expected);
         }
     }
 }

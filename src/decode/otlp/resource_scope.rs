@@ -10,12 +10,13 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::json::json_text::{JsonText, hash_json};
+use crate::decode::event_metadata::{EventMetadata, HELD_BYTES};
+use crate::decode::json::json_text::{JsonText, hash_json, json_string};
 use crate::decode::json::json_writer::{self, array_member, number_member, text_member};
-use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
 use crate::decode::otlp::any_value::{
     self, ValueStyle, attributes_member, repeated, text, without_nul,
 };
+use crate::decode::otlp::key_values::KeyOrder;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::otlp::validate::{Invalid, ValidItem, repair};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
@@ -109,7 +110,7 @@ impl<'a> EncodedPart<'a> {
 
 /// A resource is stored whole.
 const STORED: ValueStyle = ValueStyle {
-    order: json_writer::key_order,
+    order: KeyOrder::Jsonb,
     attributes: 0,
     value_bytes: 0,
 };
@@ -127,11 +128,11 @@ pub(in crate::decode) struct StoredResource {
 impl StoredResource {
     pub(in crate::decode) fn of(resource: &EncodedPart<'_>, scope: &EncodedPart<'_>) -> Self {
         let hashed = ValueStyle {
-            order: |a, b| a.cmp(b),
+            order: KeyOrder::Bytewise,
             ..STORED
         };
         let mut digest = Sha256::new().chain_update([1]);
-        hash_json(&mut digest, &mut String::new(), |out| {
+        hash_json(&mut digest, &mut Vec::new(), |out| {
             out.push('{');
             json_writer::key(out, "resource");
             write_resource(out, resource, &hashed);
@@ -159,15 +160,10 @@ impl StoredResource {
         resource: &EncodedPart<'_>,
         scope: &EncodedPart<'_>,
     ) -> Resource {
-        let text = |write: &dyn Fn(&mut JsonText<'_>)| {
-            let mut out = JsonText::default();
-            write(&mut out);
-            out.finish()
-        };
         Resource {
             id: self.id,
-            resource: text(&|out| write_resource(out, resource, &STORED)),
-            scope: text(&|out| write_scope(out, scope, &STORED)),
+            resource: json_string(|out| write_resource(out, resource, &STORED)),
+            scope: json_string(|out| write_scope(out, scope, &STORED)),
         }
     }
 }
@@ -181,11 +177,11 @@ pub(in crate::decode) fn stored_bytes(
     if about_bytes <= HELD_BYTES {
         return about_bytes;
     }
-    LargeMetadata::new(&|out| {
+    let write = |out: &mut JsonText<'_>| {
         write_resource(out, resource, &STORED);
         write_scope(out, scope, &STORED);
-    })
-    .bytes()
+    };
+    EventMetadata::new(&write, about_bytes).bytes()
 }
 
 /// Returns the resource's attribute of that name; the last one given counts.
@@ -212,7 +208,7 @@ fn cut_columns(resource: &[u8]) -> u32 {
 type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut JsonText<'_>, &str));
 
 fn write_members(out: &mut JsonText<'_>, style: &ValueStyle, members: &mut [JsonMember<'_>]) {
-    members.sort_by(|a, b| (style.order)(a.0, b.0));
+    members.sort_by(|a, b| style.order.compare(a.0.as_bytes(), b.0.as_bytes()));
     out.push('{');
     for (key, write) in members {
         write(out, key);
@@ -221,7 +217,7 @@ fn write_members(out: &mut JsonText<'_>, style: &ValueStyle, members: &mut [Json
 }
 
 fn write_resource(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyle) {
-    let (message, schema_url) = (&part.message[..], text(&part.schema_url));
+    let (message, schema_url) = (&part.message[..], &part.schema_url[..]);
     let entities = |out: &mut JsonText<'_>, key: &str| {
         array_member(out, key, repeated(message, 3), |out, entity| {
             write_entity(out, entity, style);
@@ -241,13 +237,13 @@ fn write_resource(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueS
 }
 
 fn write_scope(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyle) {
-    let (message, schema_url) = (&part.message[..], text(&part.schema_url));
+    let (message, schema_url) = (&part.message[..], &part.schema_url[..]);
     let mut members: [JsonMember<'_>; 5] = [
         ("name", &|out, key| {
-            text_member(out, key, last_text(message, 1));
+            text_member(out, key, last_text(message, 1).as_bytes());
         }),
         ("version", &|out, key| {
-            text_member(out, key, last_text(message, 2));
+            text_member(out, key, last_text(message, 2).as_bytes());
         }),
         ("attributes", &|out, _| {
             attributes_member(out, message, 3, style);
@@ -263,15 +259,15 @@ fn write_scope(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyl
 fn write_entity(out: &mut JsonText<'_>, entity: &[u8], style: &ValueStyle) {
     let texts = |out: &mut JsonText<'_>, key: &str, number| {
         array_member(out, key, repeated(entity, number), |out, item| {
-            json_writer::text(out, text(item));
+            json_writer::text(out, item);
         });
     };
     let mut members: [JsonMember<'_>; 4] = [
         ("schemaUrl", &|out, key| {
-            text_member(out, key, last_text(entity, 1));
+            text_member(out, key, last_text(entity, 1).as_bytes());
         }),
         ("type", &|out, key| {
-            text_member(out, key, last_text(entity, 2));
+            text_member(out, key, last_text(entity, 2).as_bytes());
         }),
         ("idKeys", &|out, key| texts(out, key, 3)),
         ("descriptionKeys", &|out, key| texts(out, key, 4)),

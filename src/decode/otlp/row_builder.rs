@@ -4,10 +4,12 @@
 //! a sink.
 
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
-use crate::decode::large_metadata::hand_on;
+use crate::decode::event_metadata::hand_on;
+use crate::decode::json::json_text::InvalidText;
 use crate::decode::otlp::any_value::ValueStyle;
 use crate::decode::otlp::item::{
-    ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
+    ItemContext, ItemKind, OtlpItem, RowMemory, column_time, cut_columns, is_time_replaced,
+    timestamp_ms,
 };
 use crate::decode::otlp::json_to_protobuf::Unmapped;
 use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_bytes};
@@ -44,9 +46,7 @@ pub(in crate::decode) struct RowBuilder<'a, 's> {
     origin_bytes: usize,
     /// Number of bytes of the items' envelopes so far, up to [`ENVELOPE_BYTES`].
     envelope_bytes: usize,
-    /// Memory that is used again for each row.
-    metadata: String,
-    scratch: String,
+    memory: RowMemory,
 }
 
 impl<'a, 's> RowBuilder<'a, 's> {
@@ -66,8 +66,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             is_scope_counted: false,
             origin_bytes: 0,
             envelope_bytes: 0,
-            metadata: String::new(),
-            scratch: String::new(),
+            memory: RowMemory::default(),
         }
     }
 
@@ -170,7 +169,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
                 return Ok(());
             }
         };
-        let item = kind.read(&valid.item)?;
+        let item = kind.read(&valid.fields());
         if let Some((field, reason)) = item.fault() {
             self.reject(Some(field), || reason.to_owned());
             return Ok(());
@@ -236,15 +235,14 @@ impl<'a, 's> RowBuilder<'a, 's> {
         };
         let item_bytes = valid.item.len() + valid.expansion_bytes;
         let row_bytes = item_bytes + kind.envelope_bytes();
-        let metadata = &mut self.metadata;
-        let mut wants_more = true;
-        item.row(&place, &mut self.scratch, &mut |event, write| {
-            wants_more = hand_on(*sink, event, write, row_bytes, metadata);
+        let mut handed_on = Ok(true);
+        item.row(&place, &mut self.memory, &mut |event, write| {
+            handed_on = hand_on(*sink, event, write, row_bytes);
         });
-        if wants_more {
-            Ok(())
-        } else {
-            Err(Malformed(SINK_IS_FULL))
+        match handed_on {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Malformed(SINK_IS_FULL)),
+            Err(InvalidText) => Err(Malformed("a text is not UTF-8")),
         }
     }
 }

@@ -4,6 +4,10 @@
 //!
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
 
+use crate::decode::protobuf::{
+    FIXED32, FIXED64, LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, WRONG_TYPE,
+};
+
 /// Metrics.
 pub(in crate::decode) mod metric;
 
@@ -13,7 +17,16 @@ pub(in crate::decode) struct MessageSchema {
     pub(in crate::decode) fields: &'static [FieldSchema],
     /// True for `AnyValue` alone: each is a level of depth, and its texts and bytes are attribute values.
     pub(in crate::decode) is_value: bool,
+    /// For each key of one byte, the index of its field; beyond the fields if the table has no field with that number
+    /// and wire type.
+    by_key: [u8; KEYS],
 }
+
+/// Number of keys that one byte holds: fields 1 to 15 with each wire type.
+const KEYS: usize = 128;
+
+/// An index beyond the fields of every message.
+const NO_FIELD: u8 = u8::MAX;
 
 /// One field of a message.
 #[derive(Debug)]
@@ -24,6 +37,13 @@ pub(in crate::decode) struct FieldSchema {
     pub(in crate::decode) name: &'static str,
     pub(in crate::decode) kind: FieldType,
     pub(in crate::decode) repeated: bool,
+}
+
+/// A field of a table that was found in a message, and its value's wire type, which is one of the field's own.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::decode) struct KnownField {
+    pub(in crate::decode) schema: &'static FieldSchema,
+    pub(in crate::decode) wire_type: u8,
 }
 
 /// The type of a field's value.
@@ -92,6 +112,53 @@ pub(in crate::decode) const fn message(fields: &'static [FieldSchema]) -> Messag
     MessageSchema {
         fields,
         is_value: false,
+        by_key: index_by_key(fields),
+    }
+}
+
+const fn value(fields: &'static [FieldSchema]) -> MessageSchema {
+    MessageSchema {
+        is_value: true,
+        ..message(fields)
+    }
+}
+
+const fn index_by_key(fields: &[FieldSchema]) -> [u8; KEYS] {
+    let mut by_key = [NO_FIELD; KEYS];
+    let mut index = 0u8;
+    while (index as usize) < fields.len() {
+        let field = &fields[index as usize];
+        let mut wire_type = 0;
+        while wire_type < 8 {
+            let key = (field.number as usize) << 3 | wire_type as usize;
+            if key < KEYS && field.has_wire_type(wire_type) {
+                by_key[key] = index;
+            }
+            wire_type += 1;
+        }
+        index += 1;
+    }
+    by_key
+}
+
+impl FieldSchema {
+    /// Returns whether a value of this field may have that wire type. A list of numbers may be packed.
+    const fn has_wire_type(&self, wire_type: u8) -> bool {
+        let own = match self.kind {
+            FieldType::Text | FieldType::Bytes | FieldType::Id | FieldType::Message(_) => {
+                LENGTH_DELIMITED
+            }
+            FieldType::Bool
+            | FieldType::Int64 { .. }
+            | FieldType::Uint32
+            | FieldType::Uint64
+            | FieldType::Sint32
+            | FieldType::Enum(_)
+            | FieldType::StringReference => VARINT,
+            FieldType::Double | FieldType::Fixed64 | FieldType::Sfixed64 { .. } => FIXED64,
+            FieldType::Fixed32 => FIXED32,
+        };
+        wire_type == own || self.repeated && wire_type == LENGTH_DELIMITED
     }
 }
 
@@ -111,6 +178,61 @@ pub(in crate::decode) fn is_snake_case(key: &str, name: &str) -> bool {
 }
 
 impl MessageSchema {
+    /// Moves `reader` to the value of the next field that is in this table; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the bytes before that are not protobuf, or a field of this table has another wire type.
+    #[inline(always)]
+    pub(in crate::decode) fn next_field(
+        &self,
+        reader: &mut ProtobufReader<'_>,
+    ) -> Result<Option<KnownField>, Malformed> {
+        let Some(key) = reader.peek() else {
+            return Ok(None);
+        };
+        let index = self.by_key.get(usize::from(key));
+        match index.and_then(|index| self.fields.get(usize::from(*index))) {
+            Some(field) => {
+                reader.skip_byte();
+                Ok(Some(KnownField {
+                    schema: field,
+                    wire_type: key & 7,
+                }))
+            }
+            None => {
+                let (found, at_value) = self.next_field_by_number(*reader)?;
+                *reader = at_value;
+                Ok(found)
+            }
+        }
+    }
+
+    /// The same for a field with a key of several bytes, and for those that are not in the table. It takes and returns
+    /// the reader as a value, so that the caller's stays in registers.
+    fn next_field_by_number<'a>(
+        &self,
+        mut reader: ProtobufReader<'a>,
+    ) -> Result<(Option<KnownField>, ProtobufReader<'a>), Malformed> {
+        loop {
+            let mut at_value = reader;
+            let Some((number, value)) = reader.field()? else {
+                return Ok((None, reader));
+            };
+            if let Some(field) = self.field(number) {
+                let wire_type = value.wire_type();
+                if !field.has_wire_type(wire_type) {
+                    return Err(WRONG_TYPE);
+                }
+                at_value.varint()?;
+                let known = KnownField {
+                    schema: field,
+                    wire_type,
+                };
+                return Ok((Some(known), at_value));
+            }
+        }
+    }
+
     /// Returns the field with this number.
     #[inline]
     pub(in crate::decode) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
@@ -183,19 +305,16 @@ pub(in crate::decode) static KEY_VALUE: MessageSchema = message(&[
     one(3, "keyStrindex", FieldType::StringReference),
 ]);
 
-pub(in crate::decode) static ANY_VALUE: MessageSchema = MessageSchema {
-    is_value: true,
-    fields: &[
-        one(1, "stringValue", FieldType::Text),
-        one(2, "boolValue", FieldType::Bool),
-        one(3, "intValue", FieldType::Int64 { double: 4 }),
-        one(4, "doubleValue", FieldType::Double),
-        one(5, "arrayValue", FieldType::Message(&ARRAY_VALUE)),
-        one(6, "kvlistValue", FieldType::Message(&KEY_VALUE_LIST)),
-        one(7, "bytesValue", FieldType::Bytes),
-        one(8, "stringValueStrindex", FieldType::StringReference),
-    ],
-};
+pub(in crate::decode) static ANY_VALUE: MessageSchema = value(&[
+    one(1, "stringValue", FieldType::Text),
+    one(2, "boolValue", FieldType::Bool),
+    one(3, "intValue", FieldType::Int64 { double: 4 }),
+    one(4, "doubleValue", FieldType::Double),
+    one(5, "arrayValue", FieldType::Message(&ARRAY_VALUE)),
+    one(6, "kvlistValue", FieldType::Message(&KEY_VALUE_LIST)),
+    one(7, "bytesValue", FieldType::Bytes),
+    one(8, "stringValueStrindex", FieldType::StringReference),
+]);
 
 static ARRAY_VALUE: MessageSchema = message(&[many(1, "values", FieldType::Message(&ANY_VALUE))]);
 

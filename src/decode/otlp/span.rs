@@ -12,16 +12,16 @@ use std::borrow::Cow;
 
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{
-    self, KeyValues, ValueStyle, attributes_member, repeated, text,
-};
+use crate::decode::otlp::any_value::{self, ValueStyle, attributes_member, repeated};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
+    Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow, column_time,
     correlation_id, is_id, long_name_member, low32, time_member,
 };
+use crate::decode::otlp::item_fields::ItemFields;
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
-use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
+use crate::decode::protobuf::{FieldValue, ProtobufReader};
 use crate::event::{Event, EventFlags, Signal};
 
 /// The kind of spans.
@@ -35,17 +35,17 @@ impl ItemKind for SpanItems {
         &schema::SPAN
     }
 
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<OtlpSpan<'m>, Malformed> {
-        OtlpSpan::read(message)
+    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> OtlpSpan<'m> {
+        OtlpSpan::read(fields)
     }
 }
 
 /// The plain fields of a span and the ranges of its lists.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct OtlpSpan<'a> {
-    attributes: FieldRange<'a>,
-    events: FieldRange<'a>,
-    links: FieldRange<'a>,
+    attributes: &'a [u8],
+    events: &'a [u8],
+    links: &'a [u8],
     trace_id: &'a [u8],
     span_id: &'a [u8],
     parent_span_id: &'a [u8],
@@ -65,47 +65,42 @@ pub(in crate::decode) struct OtlpSpan<'a> {
 }
 
 impl<'a> OtlpSpan<'a> {
-    pub(in crate::decode) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut span = Self::default();
-        let mut reader = ProtobufReader::new(message);
-        loop {
-            let before = reader.rest();
-            let Some((number, value)) = reader.field()? else {
-                return Ok(span);
-            };
-            match (number, value) {
-                (1, FieldValue::Bytes(id)) => span.trace_id = id,
-                (2, FieldValue::Bytes(id)) => span.span_id = id,
-                (3, FieldValue::Bytes(state)) => span.trace_state = state,
-                (4, FieldValue::Bytes(id)) => span.parent_span_id = id,
-                (5, FieldValue::Bytes(name)) => span.name = name,
-                (6, FieldValue::Varint(kind)) => span.kind = low32(kind).cast_signed(),
-                (7, FieldValue::Fixed64(start)) => span.start = start,
-                (8, FieldValue::Fixed64(end)) => span.end = end,
-                (10, FieldValue::Varint(count)) => span.dropped_attributes = low32(count).into(),
-                (12, FieldValue::Varint(count)) => span.dropped_events = low32(count).into(),
-                (14, FieldValue::Varint(count)) => span.dropped_links = low32(count).into(),
-                (15, FieldValue::Bytes(status)) => span.status(status)?,
-                (16, FieldValue::Fixed32(flags)) => span.flags = flags,
-                (9, FieldValue::Bytes(_)) => span.attributes.extend(before, reader.rest()),
-                (11, FieldValue::Bytes(_)) => span.events.extend(before, reader.rest()),
-                (13, FieldValue::Bytes(_)) => span.links.extend(before, reader.rest()),
-                (17.., _) => {}
-                _ => return Err(WRONG_TYPE),
-            }
+    fn read(fields: &ItemFields<'a>) -> Self {
+        let dropped = |number| low32(fields.varint(number)).into();
+        let mut span = Self {
+            attributes: fields.range(9),
+            events: fields.range(11),
+            links: fields.range(13),
+            trace_id: fields.bytes(1),
+            span_id: fields.bytes(2),
+            parent_span_id: fields.bytes(4),
+            trace_state: fields.bytes(3),
+            name: fields.bytes(5),
+            kind: low32(fields.varint(6)).cast_signed(),
+            start: fields.fixed64(7).unwrap_or_default(),
+            end: fields.fixed64(8).unwrap_or_default(),
+            flags: fields.fixed32(16),
+            dropped_attributes: dropped(10),
+            dropped_events: dropped(12),
+            dropped_links: dropped(14),
+            status_message: &[],
+            status_code: 0,
+        };
+        for status in repeated(fields.range(15), 15) {
+            span.status(status);
         }
+        span
     }
 
-    fn status(&mut self, status: &'a [u8]) -> Result<(), Malformed> {
+    fn status(&mut self, status: &'a [u8]) {
         let mut reader = ProtobufReader::new(status);
-        while let Some((number, value)) = reader.field()? {
+        while let Ok(Some((number, value))) = reader.field() {
             match (number, value) {
                 (2, FieldValue::Bytes(message)) => self.status_message = message,
                 (3, FieldValue::Varint(code)) => self.status_code = low32(code).cast_signed(),
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// Writes the members in JSONB's order of keys.
@@ -118,24 +113,24 @@ impl<'a> OtlpSpan<'a> {
         out: &mut JsonText<'_>,
     ) {
         out.push('{');
-        long_name_member(out, "name", text(self.name));
+        long_name_member(out, "name", self.name);
         json_writer::number_member(out, "flags", self.flags.into());
-        let links = repeated(self.links.bytes(), 13);
+        let links = repeated(self.links, 13);
         json_writer::array_member(out, "links", links, |out, link| {
             write_link(out, link, style);
         });
-        let events = repeated(self.events.bytes(), 11);
+        let events = repeated(self.events, 11);
         json_writer::array_member(out, "events", events, |out, event| {
             write_event(out, event, style);
         });
         if !self.status_message.is_empty() {
             json_writer::key(out, "status");
             out.push('{');
-            json_writer::text_member(out, "message", text(self.status_message));
+            json_writer::text_member(out, "message", self.status_message);
             out.push('}');
         }
         any_value::object_member(out, "attributes", attributes, style);
-        json_writer::text_member(out, "traceState", text(self.trace_state));
+        json_writer::text_member(out, "traceState", self.trace_state);
         if duration.is_none() {
             time_member(out, "endTimeUnixNano", self.end);
         }
@@ -170,21 +165,18 @@ impl OtlpItem for OtlpSpan<'_> {
         self.start
     }
 
-    fn name(&self) -> &str {
-        text(self.name)
+    fn name(&self) -> &[u8] {
+        self.name
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (self.attributes.bytes(), 9)
+        (self.attributes, 9)
     }
 
-    fn row(&self, place: &ItemContext<'_>, _scratch: &mut String, take: &mut TakeRow<'_>) {
-        let attributes = any_value::pairs(
-            self.attributes.bytes(),
-            9,
-            place.style.attributes,
-            &place.style,
-        );
+    fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
+        let (bytes, limit) = (self.attributes, place.style.attributes);
+        let attributes =
+            KeyValues::read_into(&mut memory.attributes, bytes, 9, limit, place.style.order);
         let mut flags = place.flags;
         let out_of_range =
             place.source.flags_ends_out_of_range() && column_time(self.end).is_none();
@@ -227,7 +219,9 @@ impl OtlpItem for OtlpSpan<'_> {
             flags,
             ..place.event(Signal::Span, &attributes)
         };
-        take(row, &write);
+        take(&row, &write);
+        drop(row);
+        memory.attributes = attributes.into_memory();
     }
 }
 
@@ -243,7 +237,7 @@ fn write_event(out: &mut JsonText<'_>, event: &[u8], style: &ValueStyle) {
         }
     }
     out.push('{');
-    json_writer::text_member(out, "name", text(name));
+    json_writer::text_member(out, "name", name);
     attributes_member(out, event, 3, style);
     time_member(out, "timeUnixNano", time);
     json_writer::number_member(out, "droppedAttributesCount", dropped.into());
@@ -267,13 +261,13 @@ fn write_link(out: &mut JsonText<'_>, link: &[u8], style: &ValueStyle) {
     out.push('{');
     json_writer::number_member(out, "flags", flags.into());
     if is_id::<8>(span_id) {
-        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
+        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_bytes());
     }
     if is_id::<16>(trace_id) {
-        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
+        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_bytes());
     }
     attributes_member(out, link, 4, style);
-    json_writer::text_member(out, "traceState", text(trace_state));
+    json_writer::text_member(out, "traceState", trace_state);
     json_writer::number_member(out, "droppedAttributesCount", dropped.into());
     out.push('}');
 }

@@ -5,9 +5,13 @@
 
 use std::borrow::Cow;
 
+use crate::decode::otlp::item_fields::{FieldPlaces, ItemFields};
 use crate::decode::otlp::pieces::merged;
-use crate::decode::otlp::schema::{FieldType, MessageSchema};
-use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE, packed_fixed64};
+use crate::decode::otlp::schema::{FieldType, KEY_VALUE, KnownField, MessageSchema};
+use crate::decode::plain_text::is_plain;
+use crate::decode::protobuf::{
+    LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, packed_fixed64,
+};
 use crate::event::{Limits, Sanitized, Source};
 
 /// The reason why an item is invalid.
@@ -37,6 +41,8 @@ pub(in crate::decode) struct ValidItem<'a> {
     /// Number of bytes by which its row exceeds the message. Counts only values that grow to a multiple: digits of
     /// doubles, control characters, empty values, and small numbers with long names.
     pub(in crate::decode) expansion_bytes: usize,
+    /// The places of the item's fields.
+    places: FieldPlaces,
     /// The message as received.
     bytes: &'a [u8],
     /// An embedded message is given in more than one piece.
@@ -61,108 +67,214 @@ impl<'a> ValidItem<'a> {
             repairs: Sanitized::default(),
             longest_value_bytes: 0,
             expansion_bytes: 0,
+            places: FieldPlaces::default(),
             bytes,
             has_pieces: false,
             nodes_left: limits.nodes,
             limits,
         };
-        valid.message(bytes, schema, 0)?;
+        valid.fields_of_item(schema)?;
         if valid.has_pieces && source.merges_pieces() {
-            valid.item = Cow::Owned(merged(&valid.item, schema)?);
+            let merged = merged(&valid.item, schema)?;
+            valid.places = FieldPlaces::of(&merged)?;
+            valid.item = Cow::Owned(merged);
         }
         Ok(valid)
     }
 
+    /// Returns the item's fields.
+    pub(in crate::decode) fn fields(&self) -> ItemFields<'_> {
+        ItemFields {
+            message: &self.item,
+            places: &self.places,
+        }
+    }
+
+    /// Validates the item's own fields and notes their places.
+    fn fields_of_item(&mut self, schema: &'static MessageSchema) -> Result<(), Invalid> {
+        let bytes = self.bytes;
+        let mut message = self.open(bytes, schema, 0)?;
+        let mut reader = ProtobufReader::new(bytes);
+        let offset = |reader: &ProtobufReader<'_>| bytes.len() - reader.rest().len();
+        loop {
+            let key = offset(&reader);
+            let Some(field) = schema.next_field(&mut reader)? else {
+                return Ok(());
+            };
+            let value = offset(&reader);
+            self.value(&mut message, field, &mut reader)?;
+            self.places
+                .note(field.schema.number, key, value, offset(&reader));
+        }
+    }
+
+    /// Validates a message in the item.
     fn message(
         &mut self,
         bytes: &[u8],
         schema: &'static MessageSchema,
         level: u16,
     ) -> Result<(), Invalid> {
+        let mut message = self.open(bytes, schema, level)?;
+        let mut reader = ProtobufReader::new(bytes);
+        while let Some(field) = schema.next_field(&mut reader)? {
+            self.value(&mut message, field, &mut reader)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a message before its fields are validated.
+    fn open(
+        &mut self,
+        bytes: &[u8],
+        schema: &'static MessageSchema,
+        outer_level: u16,
+    ) -> Result<OpenMessage, Invalid> {
         self.count(1)?;
-        let level = level + u16::from(schema.is_value);
+        let level = outer_level + u16::from(schema.is_value);
         if level > self.limits.depth.into() {
             return Err(Invalid::TooDeep);
         }
         if schema.is_value && bytes.is_empty() {
             self.expansion_bytes += EMPTY_BYTES;
         }
-        let mut attributes = 0u32;
-        // One bit for each embedded message that was found.
-        let mut embedded = 0u64;
-        let mut reader = ProtobufReader::new(bytes);
-        while let Some((number, value)) = reader.field()? {
-            let Some(field) = schema.field(number) else {
-                continue;
-            };
-            match (field.kind, value) {
-                (FieldType::Text, FieldValue::Bytes(text)) => {
-                    self.text(text);
-                    self.measure(text, schema);
+        Ok(OpenMessage {
+            is_value: schema.is_value,
+            level,
+            attributes: 0,
+            embedded: 0,
+        })
+    }
+
+    /// Validates the value of a field, which `reader` is at.
+    #[inline(always)]
+    fn value(
+        &mut self,
+        message: &mut OpenMessage,
+        field: KnownField,
+        reader: &mut ProtobufReader<'_>,
+    ) -> Result<(), Invalid> {
+        let KnownField {
+            schema: field,
+            wire_type,
+        } = field;
+        match field.kind {
+            FieldType::Message(inner) => {
+                let bytes = reader.bytes()?;
+                if !field.repeated {
+                    let bit = 1 << (field.number % 64);
+                    self.has_pieces |= message.embedded & bit != 0;
+                    message.embedded |= bit;
                 }
-                (FieldType::Message(schema), FieldValue::Bytes(bytes)) => {
-                    if !field.repeated {
-                        let bit = 1 << (field.number % 64);
-                        self.has_pieces |= embedded & bit != 0;
-                        embedded |= bit;
-                    }
+                if !self.plain_pair(bytes, inner, message.level) {
                     let (cut, longest) = (self.repairs.cut, self.longest_value_bytes);
-                    self.message(bytes, schema, level)?;
+                    self.message(bytes, inner, message.level)?;
                     if field.name == "body" {
                         // The limits are those of attributes: a log record's body is stored whole.
                         self.repairs.cut = cut;
                         self.longest_value_bytes = longest;
                     }
-                    if self.limits.attributes != 0 && field.name == "attributes" {
-                        attributes += 1;
-                        self.repairs.cut += u32::from(attributes > self.limits.attributes);
-                    }
                 }
-                (FieldType::Bytes, FieldValue::Bytes(bytes)) => self.measure(bytes, schema),
-                (FieldType::Double | FieldType::Fixed64, FieldValue::Bytes(packed))
-                    if field.repeated =>
-                {
-                    let numbers = packed_fixed64(packed)?;
-                    self.count(numbers.len())?;
-                    if matches!(field.kind, FieldType::Double) {
-                        self.expansion_bytes += numbers.map(zeros).sum::<usize>();
-                    }
+                if self.limits.attributes != 0 && field.name == "attributes" {
+                    message.attributes += 1;
+                    self.repairs.cut += u32::from(message.attributes > self.limits.attributes);
                 }
-                (FieldType::Uint64, FieldValue::Bytes(packed)) if field.repeated => {
-                    let mut numbers = ProtobufReader::new(packed);
-                    while numbers.packed_varint()?.is_some() {
-                        self.count(1)?;
-                    }
+            }
+            FieldType::Text => {
+                let text = reader.bytes()?;
+                self.text(text);
+                self.measure(text, message);
+            }
+            FieldType::Bytes => self.measure(reader.bytes()?, message),
+            FieldType::Id => {
+                reader.bytes()?;
+            }
+            FieldType::Double | FieldType::Fixed64 if wire_type == LENGTH_DELIMITED => {
+                let numbers = packed_fixed64(reader.bytes()?)?;
+                self.count(numbers.len())?;
+                if matches!(field.kind, FieldType::Double) {
+                    self.expansion_bytes += numbers.map(zeros).sum::<usize>();
                 }
-                (FieldType::Double, FieldValue::Fixed64(bits)) => {
-                    self.count(usize::from(field.repeated))?;
-                    self.expansion_bytes += zeros(bits);
+            }
+            FieldType::Uint64 if wire_type == LENGTH_DELIMITED => {
+                let mut numbers = ProtobufReader::new(reader.bytes()?);
+                while numbers.packed_varint()?.is_some() {
+                    self.count(1)?;
                 }
-                (FieldType::Fixed64, FieldValue::Fixed64(_))
-                | (FieldType::Uint64, FieldValue::Varint(_)) => {
-                    self.count(usize::from(field.repeated))?;
-                }
-                (FieldType::StringReference, FieldValue::Varint(_)) => {
-                    self.repairs.string_reference += 1;
-                }
-                // A number of one byte is written with a name of about twenty characters.
-                (FieldType::Uint32, FieldValue::Varint(_)) => {
-                    self.expansion_bytes += field.name.len();
-                }
-                (FieldType::Id, FieldValue::Bytes(_))
-                | (
-                    FieldType::Bool
-                    | FieldType::Int64 { .. }
-                    | FieldType::Sint32
-                    | FieldType::Enum(_),
-                    FieldValue::Varint(_),
-                )
-                | (FieldType::Sfixed64 { .. }, FieldValue::Fixed64(_))
-                | (FieldType::Fixed32, FieldValue::Fixed32(_)) => {}
-                _ => return Err(WRONG_TYPE.into()),
+            }
+            FieldType::Double => {
+                let bits = u64::from_le_bytes(reader.array()?);
+                self.count(usize::from(field.repeated))?;
+                self.expansion_bytes += zeros(bits);
+            }
+            FieldType::Fixed64 => {
+                reader.array::<8>()?;
+                self.count(usize::from(field.repeated))?;
+            }
+            FieldType::Uint64 => {
+                reader.varint()?;
+                self.count(usize::from(field.repeated))?;
+            }
+            FieldType::StringReference => {
+                reader.varint()?;
+                self.repairs.string_reference += 1;
+            }
+            // A number of one byte is written with a name of about twenty characters.
+            FieldType::Uint32 => {
+                reader.varint()?;
+                self.expansion_bytes += field.name.len();
+            }
+            FieldType::Bool | FieldType::Int64 { .. } | FieldType::Sint32 | FieldType::Enum(_) => {
+                reader.varint()?;
+            }
+            FieldType::Sfixed64 { .. } => {
+                reader.array::<8>()?;
+            }
+            FieldType::Fixed32 => {
+                reader.array::<4>()?;
             }
         }
         Ok(())
+    }
+
+    /// Validates a pair of a plain key and a plain text or an integer, as most attributes are. Returns false for any
+    /// other message, of which it has counted nothing.
+    ///
+    /// It does the same as [`Self::message`] in a third of the time.
+    fn plain_pair(&mut self, pair: &[u8], schema: &'static MessageSchema, level: u16) -> bool {
+        if !std::ptr::eq(schema, &raw const KEY_VALUE) || level >= self.limits.depth.into() {
+            return false;
+        }
+        let [PAIR_KEY, key_len, rest @ ..] = pair else {
+            return false;
+        };
+        let Some((key, rest)) = rest.split_at_checked(usize::from(*key_len)) else {
+            return false;
+        };
+        let (value_len, value_bytes, text) = match rest {
+            [PAIR_VALUE, value_len, VALUE_TEXT, len, text @ ..]
+                if usize::from(*len) == text.len() =>
+            {
+                (*value_len, text.len() + 2, text)
+            }
+            [PAIR_VALUE, value_len, VALUE_INTEGER, number @ ..] if is_varint(number) => {
+                (*value_len, number.len() + 1, &[][..])
+            }
+            _ => return false,
+        };
+        // A length of 128 bytes or more takes two bytes.
+        if key_len | value_len >= 0x80 || usize::from(value_len) != value_bytes {
+            return false;
+        }
+        let Some(nodes_left) = self.nodes_left.checked_sub(2) else {
+            return false;
+        };
+        if !is_plain(key) || !is_plain(text) {
+            return false;
+        }
+        self.nodes_left = nodes_left;
+        self.measure_value(text);
+        true
     }
 
     /// Counts messages, or elements of a list of numbers; fails beyond the limit.
@@ -174,12 +286,16 @@ impl<'a> ValidItem<'a> {
         Ok(())
     }
 
+    #[inline]
     fn text(&mut self, text: &[u8]) {
-        // Tests all bytes without a branch, because most texts have no control characters.
-        let has_controls = text
-            .iter()
-            .fold(false, |found, byte| found | (*byte < b' '));
-        if has_controls {
+        if !is_plain(text) {
+            self.odd_text(text);
+        }
+    }
+
+    /// Counts the control characters of a text, and repairs it if it is not UTF-8.
+    fn odd_text(&mut self, text: &[u8]) {
+        if text.iter().any(|byte| *byte < b' ') {
             self.repairs.nul += u32::from(text.contains(&0));
             self.expansion_bytes += text.iter().map(escape).sum::<usize>();
         }
@@ -191,13 +307,40 @@ impl<'a> ValidItem<'a> {
     }
 
     /// Records the length of an attribute's value, and counts a value that will be cut.
-    fn measure(&mut self, value: &[u8], schema: &MessageSchema) {
-        if schema.is_value {
-            self.longest_value_bytes = self.longest_value_bytes.max(value.len());
-            let limit = usize::try_from(self.limits.value_bytes).unwrap_or(usize::MAX);
-            self.repairs.cut += u32::from(limit != 0 && value.len() > limit);
+    fn measure(&mut self, value: &[u8], message: &OpenMessage) {
+        if message.is_value {
+            self.measure_value(value);
         }
     }
+
+    fn measure_value(&mut self, value: &[u8]) {
+        self.longest_value_bytes = self.longest_value_bytes.max(value.len());
+        let limit = usize::try_from(self.limits.value_bytes).unwrap_or(usize::MAX);
+        self.repairs.cut += u32::from(limit != 0 && value.len() > limit);
+    }
+}
+
+/// A message whose fields are being validated.
+struct OpenMessage {
+    is_value: bool,
+    /// Number of values around its fields, itself included.
+    level: u16,
+    /// Number of its attributes so far, counted only if they are limited.
+    attributes: u32,
+    /// One bit for each embedded message that was found.
+    embedded: u64,
+}
+
+/// The keys of the fields of `KeyValue` and `AnyValue` that a plain pair has.
+const PAIR_KEY: u8 = 1 << 3 | LENGTH_DELIMITED;
+const PAIR_VALUE: u8 = 2 << 3 | LENGTH_DELIMITED;
+const VALUE_TEXT: u8 = 1 << 3 | LENGTH_DELIMITED;
+const VALUE_INTEGER: u8 = 3 << 3 | VARINT;
+
+/// Returns whether `bytes` are one varint.
+fn is_varint(bytes: &[u8]) -> bool {
+    let mut reader = ProtobufReader::new(bytes);
+    reader.varint().is_ok() && reader.rest().is_empty()
 }
 
 /// Length of `{"$empty": true}`, which is written for a value of no bytes.
@@ -237,123 +380,4 @@ pub(in crate::decode) fn repair(text: &mut [u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decode::json::json_text::JsonText;
-    use crate::decode::otlp::any_value::{ValueStyle, any_value};
-    use crate::decode::otlp::schema::{ANY_VALUE, KEY_VALUE};
-    use crate::event::{Encoding, Signal};
-
-    fn source() -> Source {
-        Source {
-            signal: Signal::Span,
-            encoding: Encoding::Protobuf,
-            partial: false,
-            received_unix_nano: 0,
-            limits: Limits::default(),
-            version: crate::decode::VERSION,
-        }
-    }
-
-    /// An AnyValue within `levels - 1` arrays.
-    fn nested(levels: usize) -> Vec<u8> {
-        let mut value = vec![];
-        for _ in 1..levels {
-            for _ in 0..2 {
-                let mut outer = vec![0x0a];
-                let mut len = value.len();
-                while len >= 0x80 {
-                    outer.push(u8::try_from(len & 0x7f).expect("seven bits") | 0x80);
-                    len >>= 7;
-                }
-                outer.push(u8::try_from(len).expect("seven bits"));
-                outer.extend_from_slice(&value);
-                value = outer;
-            }
-            value[0] = 0x2a;
-        }
-        value
-    }
-
-    #[test]
-    fn depth_counts_values_and_stops_at_the_limit() {
-        let source = source();
-        assert!(ValidItem::of(&nested(24), &ANY_VALUE, &source).is_ok());
-        for levels in [25, 2_000] {
-            let fault = ValidItem::of(&nested(levels), &ANY_VALUE, &source).expect_err("too deep");
-            assert_eq!(fault, Invalid::TooDeep);
-        }
-    }
-
-    #[test]
-    fn nodes_are_counted_before_anything_is_made_of_them() {
-        let mut source = source();
-        source.limits.nodes = 3;
-        // A key-value list of empty members: itself, its list, and each member.
-        let list = |members: usize| {
-            [
-                &[0x32, u8::try_from(2 * members).expect("small")][..],
-                &[0x0a, 0].repeat(members),
-            ]
-            .concat()
-        };
-        assert!(ValidItem::of(&list(1), &ANY_VALUE, &source).is_ok());
-        let fault = ValidItem::of(&list(2), &ANY_VALUE, &source).expect_err("too many");
-        assert_eq!(fault, Invalid::TooManyNodes);
-    }
-
-    #[test]
-    fn what_is_written_is_a_few_times_as_long_but_for_what_swells() {
-        let source = source();
-        let style = ValueStyle::row(&source.limits);
-        let array = |value: &[u8]| {
-            let element = [&[0x0a, u8::try_from(value.len()).expect("short")], value].concat();
-            [
-                &[0x2a, u8::try_from(10 * element.len()).expect("short")][..],
-                &element.repeat(10),
-            ]
-            .concat()
-        };
-        let double = |bits: u64| array(&[&[0x21][..], &bits.to_le_bytes()].concat());
-        let mut values = vec![
-            array(b""),
-            array(&[0x10, 1]),
-            double(0),
-            double(f64::NAN.to_bits()),
-        ];
-        for byte in 0..=0x7f {
-            values.push([&[0x0a, 100][..], &[byte; 100]].concat());
-        }
-        for exponent in 0..0x7ff {
-            values.extend([0, 1, 0xf_3333_3333_3333].map(|digits| double(exponent << 52 | digits)));
-        }
-        for value in values {
-            let valid = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
-            let mut out = JsonText::default();
-            any_value(&mut out, &value, &style);
-            let out = out.finish();
-            assert!(
-                out.len() <= 5 * value.len() + valid.expansion_bytes,
-                "{out}"
-            );
-            assert!(valid.expansion_bytes <= 5 * out.len(), "{out}");
-        }
-    }
-
-    #[test]
-    fn invalid_text_is_repaired_byte_for_byte_in_a_copy() {
-        let source = source();
-        let bytes = [0x0a, 5, b'a', 0xff, 0xe2, 0x82, b'b'];
-        let valid = ValidItem::of(&bytes, &KEY_VALUE, &source).expect("a key");
-        assert_eq!(&valid.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
-        assert_eq!(valid.repairs.utf8, 1);
-    }
-
-    #[test]
-    fn a_known_field_of_another_wire_type_is_malformed_and_an_unknown_one_is_not() {
-        let source = source();
-        let fault = ValidItem::of(&[0x08, 1], &KEY_VALUE, &source).expect_err("a key is text");
-        assert_eq!(fault, Invalid::Malformed(WRONG_TYPE));
-        assert!(ValidItem::of(&[0x78, 1], &KEY_VALUE, &source).is_ok());
-    }
-}
+mod tests;

@@ -233,7 +233,7 @@ fn no_more_records_of_a_request_are_accepted_than_their_rows_fit_into_memory() {
     impl Sink for Count {
         fn resource(&mut self, _: Resource) {}
 
-        fn event(&mut self, _: &Event<'_>) {
+        fn event(&mut self, _: &Event<'_>, _: &EventMetadata<'_>) {
             self.0 += 1;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::{DecodeError, DecodeReport, Sink, VERSION, check, events};
+use crate::decode::{DecodeError, DecodeReport, EventMetadata, Sink, VERSION, check, events};
 use crate::event::{Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId};
 
 /// Native events.
@@ -53,6 +53,9 @@ mod flagged;
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 
+/// Validation beside a walk that follows the tables.
+mod schema_walk;
+
 /// Exports that equal the request.
 mod export;
 
@@ -94,11 +97,11 @@ impl Sink for Rows {
         self.resources.push(resource);
     }
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
         if let Some(id) = event.resource_id {
             assert!(self.resources.iter().any(|resource| resource.id == id));
         }
-        self.events.push(owned(event));
+        self.events.push(owned(&metadata.of(event)));
     }
 }
 

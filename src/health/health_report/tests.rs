@@ -14,6 +14,7 @@ fn sound() -> HealthReport {
     HealthReport {
         phase: Phase::Ready,
         journal: journal::JournalStatus {
+            io: journal::IoMode::Direct,
             capacity_bytes: 4096,
             ..journal::JournalStatus::default()
         },
@@ -61,7 +62,7 @@ fn the_answer_has_the_promised_shape() {
             + r#""pools":{"write":{"max":2,"size":2,"idle":1,"inUse":1},"#
             + r#""read":{"max":8,"size":3,"idle":3,"inUse":0}},"#
             + r#""queue":{"events":5,"bytes":640,"capacityBytes":4096,"oldestSeconds":10.0},"#
-            + r#""problems":[]}"#
+            + r#""journal":{"io":"direct"},"problems":[]}"#
     );
 }
 

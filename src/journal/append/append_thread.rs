@@ -255,7 +255,7 @@ impl AppendThread {
             self.group
                 .push_waiting(&header, &waiting.record.payload, index);
         }
-        let count = self.group.appended.len();
+        let count = self.group.requests;
         let written = self.write_and_sync(self.synced + count as u64);
         let is_synced = matches!(written, Ok(WriteOutcome::Synced));
         if is_synced {
@@ -304,6 +304,15 @@ impl AppendThread {
             }
         }
         self.last_sync = Instant::now();
+        {
+            // Before the writer learns of them.
+            let synced = self.waiting.iter().take(self.group.requests);
+            let mut window = lock(&self.shared.window);
+            for (n, waiting) in (self.synced + 1..).zip(synced) {
+                let stream = self.stream;
+                window.push(Position { stream, n }, &waiting.record);
+            }
+        }
         self.synced = last;
         metrics::counter!(JOURNAL_APPEND_BYTES_TOTAL).increment(end - start);
         self.shared.count_appended(end - active.end);

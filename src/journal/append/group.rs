@@ -33,6 +33,8 @@ pub(super) struct Group {
     pieces: Vec<GroupPiece>,
     /// Its records and holes.
     pub(super) appended: Vec<AppendedRecord>,
+    /// Number of waiting records in it.
+    pub(super) requests: usize,
 }
 
 /// A piece of a group, in the order of the file.
@@ -53,6 +55,7 @@ impl Group {
         self.unassigned = 0;
         self.pieces.clear();
         self.appended.clear();
+        self.requests = 0;
         if at == BLOCK_BYTES {
             self.start = 0;
             self.buffer.extend_from_slice(&segment.encode());
@@ -62,6 +65,7 @@ impl Group {
     /// Adds the waiting record of this index.
     pub(super) fn push_waiting(&mut self, header: &RecordHeader, payload: &[u8], index: usize) {
         self.push_header(header);
+        self.requests += 1;
         if payload.len() <= COPIED_BYTES {
             self.buffer.extend_from_slice(payload);
         } else {

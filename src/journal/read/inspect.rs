@@ -18,7 +18,7 @@ use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, segment_files,
 };
 use crate::journal::recovery::{READABLE, failed, refuse_earlier_name};
-use crate::journal::{Journal, OpenError, Options};
+use crate::journal::{Journal, OpenError, Options, io_mode};
 use crate::position_set::PositionSet;
 
 /// One segment, as `journal list` and `journal verify` print it.
@@ -51,12 +51,12 @@ impl Journal {
     /// # Errors
     /// [`OpenError::EarlierName`] if the directory still has its earlier name, [`OpenError::Newer`] if a file is of a
     /// newer format, and [`OpenError::Io`] if a file cannot be read.
-    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
     pub fn inspect(
         disk: Arc<dyn Disk>,
         options: &Options,
     ) -> Result<Vec<SegmentReport>, OpenError> {
         refuse_earlier_name(&*disk, &options.dir)?;
+        let disk = io_mode::choose_to_read(disk, &options.dir, options.io);
         inspect(&*disk, &options.dir)
     }
 }

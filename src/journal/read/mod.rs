@@ -5,6 +5,9 @@
 /// Records and other entries, read back.
 pub(in crate::journal) mod record_reader;
 
+/// Synced records in memory.
+pub(in crate::journal) mod record_window;
+
 /// The digests by which retries are recognised.
 pub(in crate::journal) mod request_digests;
 

@@ -74,8 +74,15 @@ struct RecordPage {
 }
 
 impl RecordPage {
+    /// Adds entries of the segment: those in the window, else those on the disk up to the next one in the window.
     fn read_segment(&mut self, shared: &Shared, segment: &Segment) -> io::Result<()> {
         let last = segment.last();
+        self.take_from_window(shared, last);
+        if self.next > last || self.bytes_left == 0 {
+            return Ok(());
+        }
+        let in_window = lock(&shared.window).next_at(self.stream, self.next);
+        let last = in_window.map_or(last, |n| last.min(n - 1));
         let file = shared.disk.open(&segment.path)?;
         let window = (self.bytes_left as u64).clamp(64 << 10, 1 << 20);
         let mut walk = IndexedScan::new(segment, file, self.next, window);
@@ -100,6 +107,19 @@ impl RecordPage {
             }
         }
         Ok(())
+    }
+
+    /// Adds the records from the next position on, up to position `last`, as far as the window has them.
+    fn take_from_window(&mut self, shared: &Shared, last: u64) {
+        let mut window = lock(&shared.window);
+        while self.next <= last
+            && self.bytes_left > 0
+            && let Some(record) = window.take(self.stream, self.next)
+        {
+            self.next += 1;
+            self.count(record.payload.len());
+            self.entries.push(JournalEntry::Record(record));
+        }
     }
 
     fn push(&mut self, scan: &mut SegmentScan, found: &ScannedRecord, last: u64) -> io::Result<()> {

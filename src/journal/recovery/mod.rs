@@ -19,13 +19,14 @@ use crate::journal::append::queue::Queue;
 use crate::journal::disk::Disk;
 use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
 use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
+use crate::journal::read::record_window::RecordWindow;
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, number, segment_files,
 };
 use crate::journal::shared::{JournalSettings, Shared, lock};
 use crate::journal::space::{RoomError, SegmentPool};
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{Journal, JournalSizes, OpenError, Options, quarantine};
+use crate::journal::{Journal, JournalSizes, OpenError, Options, io_mode, quarantine};
 use crate::position_set::PositionSet;
 
 /// The segment files of a directory.
@@ -108,6 +109,7 @@ fn recovered(
         .lock(&dir.join(LOCK))
         .map_err(at_dir(WRITABLE))?
         .ok_or_else(|| OpenError::Locked(dir.clone()))?;
+    let (disk, io) = io_mode::choose(disk, dir, options.io)?;
     let space = disk
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
@@ -118,6 +120,7 @@ fn recovered(
         budget_bytes: sizes.budget_bytes,
         free_floor_bytes: sizes.free_floor_bytes,
         keep_stored: options.keep_stored,
+        io,
         sync_marker_after,
     };
     // Below this size no segment ever fits: the floor, two spares and the segment that is appended to.
@@ -135,6 +138,7 @@ fn recovered(
     let (noted, positions_file) = positions_file::read(&*disk, dir);
     let (pool, mut state) = recover(&*disk, &settings, &noted)?;
     state.volume = space;
+    tracing::info!(dir = %dir.display(), io = %io.name(), "the journal is open");
     Ok(Shared {
         disk,
         settings,
@@ -143,6 +147,7 @@ fn recovered(
         pool: Mutex::new(pool),
         positions_file: Mutex::new(positions_file),
         state: Mutex::new(state),
+        window: Mutex::new(RecordWindow::new(options.window_bytes)),
         synced: watch::Sender::default(),
         broken: AtomicBool::default(),
         full: AtomicBool::default(),
@@ -235,7 +240,11 @@ fn recover(
     let mut recovery = Recovery {
         disk,
         settings,
-        pool: SegmentPool::new(next_file.map_or(1, |number| number + 1), used_bytes),
+        pool: SegmentPool::new(
+            next_file.map_or(1, |number| number + 1),
+            used_bytes,
+            settings.io,
+        ),
         state: StreamTable::default(),
     };
     let mut streams: BTreeMap<(u64, StreamId), Vec<(SegmentHeader, SegmentFile)>> = BTreeMap::new();

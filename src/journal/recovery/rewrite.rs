@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use crate::journal::disk::{Disk, DiskFile, write_all};
 use crate::journal::format::record::{ALIGN, RecordClass, RecordHeader};
 use crate::journal::format::scan::{READS, ScannedRecord, SegmentScan};
-use crate::journal::format::segment::{BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
+use crate::journal::format::segment::{BLOCK, BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
 use crate::journal::recovery::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
 use crate::journal::recovery::segment_files::SegmentFile;
 
@@ -69,7 +69,7 @@ struct SegmentRewriter<'a> {
     file: &'a dyn DiskFile,
     /// One scan for each file that is copied from.
     scans: Vec<SegmentScan>,
-    /// Offset in the file at which the buffer will be written.
+    /// Offset in the file at which the buffer will be written, a multiple of a block.
     at: u64,
     buffer: Vec<u8>,
     nonce: u64,
@@ -133,6 +133,9 @@ impl SegmentRewriter<'_> {
             ..header
         };
         let (at, buffered) = (self.at, self.buffer.len());
+        // The start of the block in which this record begins.
+        let block_start = buffered / BLOCK * BLOCK;
+        let before = self.buffer[block_start..].to_vec();
         let mut reads = 1;
         while self.payload(&header, file, from)? != header.payload_checksum
             && header.class == RecordClass::Data
@@ -144,9 +147,9 @@ impl SegmentRewriter<'_> {
             if self.at == at {
                 self.buffer.truncate(buffered);
             } else {
-                // The bytes that were buffered before this record are already written.
-                self.at = at + buffered as u64;
-                self.buffer.clear();
+                // The blocks before that one are already written.
+                self.at = at + block_start as u64;
+                self.buffer.clone_from(&before);
             }
             self.scans[file].forget(from, from + u64::from(header.payload_bytes));
         }
@@ -185,14 +188,19 @@ impl SegmentRewriter<'_> {
         self.buffer.resize(self.buffer.len() + padding, 0);
     }
 
-    /// Writes the buffer once it holds at least `least` bytes.
+    /// Writes the buffer's whole blocks once it holds at least `least` bytes.
     fn flush(&mut self, least: usize) -> io::Result<()> {
         if self.buffer.len() < least {
             return Ok(());
         }
-        write_all(self.file, &mut [IoSlice::new(&self.buffer)], self.at)?;
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
+        let blocks = self.buffer.len() / BLOCK * BLOCK;
+        write_all(
+            self.file,
+            &mut [IoSlice::new(&self.buffer[..blocks])],
+            self.at,
+        )?;
+        self.at += blocks as u64;
+        self.buffer.drain(..blocks);
         Ok(())
     }
 

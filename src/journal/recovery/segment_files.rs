@@ -92,8 +92,14 @@ pub(in crate::journal) fn segment_files(
     Ok(files)
 }
 
-fn read_ends(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<SegmentFile> {
+pub(in crate::journal) fn read_ends(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: u64,
+) -> io::Result<SegmentFile> {
     let file = disk.open(path)?;
+    // An earlier process may have written the file directly: the page cache has no say in what it holds.
+    file.forget(0, bytes);
     let (mut kind, mut sealed) = from_blocks(&*file, bytes)?;
     for read in 1..READS {
         // A file that is sound but for its footer mostly has none.
@@ -251,6 +257,11 @@ fn identify(files: &mut [SegmentFile]) {
             file.kind = SegmentFileKind::Segment(header, identity);
         }
     }
+}
+
+/// Returns the path of the segment file of this number.
+pub(in crate::journal) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.seg"))
 }
 
 /// Returns the number in a segment's name.

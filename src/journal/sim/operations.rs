@@ -8,13 +8,76 @@ use std::sync::Arc;
 
 use crate::journal::disk::{Disk, DiskFile, Listed, LockGuard, Space};
 use crate::journal::sim::image::Image;
-use crate::journal::sim::{Fault, SimDisk};
+use crate::journal::sim::{DirectRefusal, Fault, SimDisk};
 
 struct SimFile {
     disk: SimDisk,
     id: u64,
     /// Returns whether injected faults count and meet its writes and syncs.
     is_segment: bool,
+    cache: PageCache,
+}
+
+/// The part that the page cache has in the reads and writes of a handle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PageCache {
+    Used,
+    Bypassed,
+}
+
+/// Bytes to which each address, offset and length of direct I/O is aligned.
+const ALIGN: u64 = 4096;
+
+/// A short direct write ends with a sector.
+const SECTOR: usize = 512;
+
+impl SimFile {
+    /// Refuses direct reads and writes that are not aligned, as file systems do.
+    fn check_aligned(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let length = bytes.len() as u64;
+        let unaligned = |n: u64| !n.is_multiple_of(ALIGN);
+        if self.cache == PageCache::Bypassed
+            && (unaligned(bytes.as_ptr().addr() as u64) || unaligned(length) || unaligned(offset))
+        {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of a write that is cut short after `bytes`.
+    fn short(&self, bytes: usize) -> usize {
+        match self.cache {
+            PageCache::Used => bytes,
+            PageCache::Bypassed => bytes / SECTOR * SECTOR,
+        }
+    }
+
+    fn refuse_direct(&self, at: DirectRefusal) -> io::Result<()> {
+        let refusal = self.disk.inner().direct_refusal;
+        if self.cache == PageCache::Bypassed && refusal == Some(at) {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        Ok(())
+    }
+}
+
+impl SimDisk {
+    fn open_with(&self, path: &Path, cache: PageCache) -> io::Result<Arc<dyn DiskFile>> {
+        let inner = self.alive()?;
+        if inner.starved {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        let id = *inner.live.get(path).ok_or(ErrorKind::NotFound)?;
+        if cache == PageCache::Bypassed && inner.direct_refusal == Some(DirectRefusal::Open) {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            id,
+            is_segment: is_segment(path),
+            cache,
+        }))
+    }
 }
 
 fn is_segment(path: &Path) -> bool {
@@ -41,9 +104,13 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        if !self.alive()?.locked.insert(path.to_owned()) {
+        let mut inner = self.alive()?;
+        if !inner.locked.insert(path.to_owned()) {
             return Ok(None);
         }
+        // Another process has nothing in flight, and drops the pages that it finds.
+        inner.written_directly.clear();
+        drop(inner);
         Ok(Some(Box::new(SimLock {
             disk: self.clone(),
             path: path.to_owned(),
@@ -79,20 +146,16 @@ impl Disk for SimDisk {
             disk: self.clone(),
             id,
             is_segment: is_segment(path),
+            cache: PageCache::Used,
         }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let inner = self.alive()?;
-        if inner.starved {
-            return Err(rustix::io::Errno::MFILE.into());
-        }
-        let id = *inner.live.get(path).ok_or(ErrorKind::NotFound)?;
-        Ok(Arc::new(SimFile {
-            disk: self.clone(),
-            id,
-            is_segment: is_segment(path),
-        }))
+        self.open_with(path, PageCache::Used)
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open_with(path, PageCache::Bypassed)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -122,7 +185,14 @@ impl Disk for SimDisk {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check_aligned(buffer, offset)?;
+        self.refuse_direct(DirectRefusal::FirstRead)?;
         let mut inner = self.disk.alive()?;
+        if self.cache == PageCache::Used && inner.written_directly.contains(&self.id) {
+            return Err(io::Error::other(
+                "a file that was written directly is read through the page cache",
+            ));
+        }
         let live = &inner.files[&self.id].live;
         let from = usize::try_from(offset).unwrap().min(live.len());
         let length = buffer.len().min(live.len() - from);
@@ -146,7 +216,19 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.refuse_direct(DirectRefusal::FirstWrite)?;
         let mut inner = self.disk.changing()?;
+        if self.cache == PageCache::Bypassed {
+            for slice in slices {
+                self.check_aligned(slice, offset)?;
+            }
+            inner.written_directly.insert(self.id);
+            inner.direct_writes += 1;
+        } else if inner.written_directly.contains(&self.id) {
+            return Err(io::Error::other(
+                "a file that was written directly is written through the page cache",
+            ));
+        }
         inner.writes += u64::from(self.is_segment);
         let k = if self.is_segment { inner.writes } else { 0 };
         if inner.failed.contains(&self.id) {
@@ -165,13 +247,17 @@ impl DiskFile for SimFile {
             return Err(ErrorKind::StorageFull.into());
         }
         if inner.faults.contains(&Fault::ShortWrite(k)) {
-            bytes.truncate((bytes.len() / 3).max(1));
+            bytes.truncate(self.short((bytes.len() / 3).max(1)));
         }
         if let Some(room) = inner.room {
             if room == 0 {
                 return Err(ErrorKind::StorageFull.into());
             }
-            bytes.truncate(room);
+            let left = self.short(room.min(bytes.len()));
+            if left == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            bytes.truncate(left);
             inner.room = Some(room - bytes.len());
         }
         let written = bytes.len();

@@ -93,351 +93,375 @@ pub(super) fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
 
 #[test]
 fn a_tail_that_is_cut_anywhere_costs_only_what_it_held() {
-    // Groups of 4 KiB and of 8: 64 KiB and a little.
-    let sizes = [100, 5000, 3900, 6000, 10, 7000, 2500, 8000, 4000, 3000, 600];
-    let (disk, stream, path) = unsealed(
-        &Options {
+    in_both_modes(|| {
+        // Groups of 4 KiB and of 8: 64 KiB and a little.
+        let sizes = [100, 5000, 3900, 6000, 10, 7000, 2500, 8000, 4000, 3000, 600];
+        let (disk, stream, path) = unsealed(
+            &Options {
+                segment_bytes: Some(80 << 10),
+                budget_bytes: Some(2 << 20),
+                ..options()
+            },
+            &sizes,
+        );
+        let content = disk.content(&path);
+        let options = Options {
             segment_bytes: Some(80 << 10),
             budget_bytes: Some(2 << 20),
             ..options()
-        },
-        &sizes,
-    );
-    let content = disk.content(&path);
-    let options = Options {
-        segment_bytes: Some(80 << 10),
-        budget_bytes: Some(2 << 20),
-        ..options()
-    };
-    let scan = |length: usize| {
-        let disk = disk_with(&path, &content[..length]);
-        seqs(&recovered(&disk, &options, stream))
-    };
-    let mut ends = Vec::new();
-    let mut known = scan(content.len()).len();
-    assert_eq!(known, sizes.len());
-    for length in (content.len() - (64 << 10)..=content.len()).rev() {
-        let found = scan(length);
-        let expected: Vec<_> = (1..)
-            .take(found.len())
-            .map(|seq| (u64::from(seq), seq))
-            .collect();
-        assert_eq!(found, expected, "cut at {length}");
-        assert!(
-            found.len() >= known.saturating_sub(1),
-            "cut at {length}: one byte costs one record"
-        );
-        if found.len() < known {
-            ends.push(length);
-            known = found.len();
+        };
+        let scan = |length: usize| {
+            let disk = disk_with(&path, &content[..length]);
+            seqs(&recovered(&disk, &options, stream))
+        };
+        let mut ends = Vec::new();
+        let mut known = scan(content.len()).len();
+        assert_eq!(known, sizes.len());
+        for length in (content.len() - (64 << 10)..=content.len()).rev() {
+            let found = scan(length);
+            let expected: Vec<_> = (1..)
+                .take(found.len())
+                .map(|seq| (u64::from(seq), seq))
+                .collect();
+            assert_eq!(found, expected, "cut at {length}");
+            assert!(
+                found.len() >= known.saturating_sub(1),
+                "cut at {length}: one byte costs one record"
+            );
+            if found.len() < known {
+                ends.push(length);
+                known = found.len();
+            }
         }
-    }
-    assert!(ends.len() >= 8, "the cuts pass through the records");
+        assert!(ends.len() >= 8, "the cuts pass through the records");
+    });
 }
 
 #[test]
 fn one_flipped_bit_never_costs_more_than_the_record_it_hits() {
-    let (disk, stream, path) = two_groups(&small(), 300, &[700, 500]);
-    let content = disk.content(&path);
-    assert_eq!(content.len(), 16 << 10);
-    // Offsets of the records: header, payload, padding to eight.
-    let places = [(1, 4096, 428), (2, 8192, 828), (3, 8192 + 832, 628)];
-    for bit in 0..content.len() * 8 {
-        let mut flipped = content.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        let entries = recovered(&disk_with(&path, &flipped), &small(), stream);
-        let hit = places
-            .iter()
-            .find(|(_, start, bytes)| (*start..start + bytes).contains(&(bit / 8)))
-            .map(|(seq, ..)| *seq);
-        let expected: Vec<_> = (1..=3)
-            .filter(|seq| Some(*seq) != hit)
-            .map(|seq| (u64::from(seq), seq))
-            .collect();
-        assert_eq!(seqs(&entries), expected, "bit {bit}");
-        match hit {
-            None => assert_eq!(entries.len(), 3, "bit {bit}"),
-            // The second group proves that the first record was synced.
-            Some(1) => assert!(
-                matches!(entries[0], JournalEntry::Damaged { n: 1, .. }),
-                "bit {bit}"
-            ),
-            // Nothing proves it of the second, and whatever follows the last whole record never was synced.
-            Some(2) => {
-                assert!(
-                    matches!(entries[1], JournalEntry::Hole { first: 2, last: 2 }),
+    in_both_modes(|| {
+        let (disk, stream, path) = two_groups(&small(), 300, &[700, 500]);
+        let content = disk.content(&path);
+        assert_eq!(content.len(), 16 << 10);
+        // Offsets of the records: header, payload, padding to eight.
+        let places = [(1, 4096, 428), (2, 8192, 828), (3, 8192 + 832, 628)];
+        for bit in 0..content.len() * 8 {
+            let mut flipped = content.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let entries = recovered(&disk_with(&path, &flipped), &small(), stream);
+            let hit = places
+                .iter()
+                .find(|(_, start, bytes)| (*start..start + bytes).contains(&(bit / 8)))
+                .map(|(seq, ..)| *seq);
+            let expected: Vec<_> = (1..=3)
+                .filter(|seq| Some(*seq) != hit)
+                .map(|seq| (u64::from(seq), seq))
+                .collect();
+            assert_eq!(seqs(&entries), expected, "bit {bit}");
+            match hit {
+                None => assert_eq!(entries.len(), 3, "bit {bit}"),
+                // The second group proves that the first record was synced.
+                Some(1) => assert!(
+                    matches!(entries[0], JournalEntry::Damaged { n: 1, .. }),
                     "bit {bit}"
-                );
+                ),
+                // Nothing proves it of the second, and whatever follows the last whole record never was synced.
+                Some(2) => {
+                    assert!(
+                        matches!(entries[1], JournalEntry::Hole { first: 2, last: 2 }),
+                        "bit {bit}"
+                    );
+                }
+                Some(_) => assert_eq!(entries.len(), 2, "bit {bit}"),
             }
-            Some(_) => assert_eq!(entries.len(), 2, "bit {bit}"),
         }
-    }
+    });
 }
 
 #[test]
 fn damage_below_a_synced_mark_is_named_and_above_it_the_tail_ends() {
-    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
-    for (seq, offset) in [(1u64, 4096 + 20), (2, 2 * 4096 + 200)] {
-        disk.edit(&path, |content| content[offset] ^= 1);
-        let entries = recovered(&disk_with(&path, &disk.content(&path)), &medium(), stream);
-        disk.edit(&path, |content| content[offset] ^= 1);
-        let index = usize::try_from(seq).unwrap() - 1;
-        // The third record proves that the first two were synced.
-        let JournalEntry::Damaged {
-            n, accepted, bytes, ..
-        } = &entries[index]
-        else {
-            panic!("{entries:?}");
-        };
-        assert_eq!(*n, seq);
-        assert_eq!(
-            *accepted,
-            (seq == 2).then_some(3),
-            "known where the header survived"
-        );
-        assert!(bytes.len() >= 300, "what is left of it is kept");
-    }
-    // Without the third, nothing proves that the second was synced.
-    disk.edit(&path, |content| {
-        content[2 * 4096 + 200] ^= 1;
-        content[3 * 4096] ^= 1;
+    in_both_modes(|| {
+        let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
+        for (seq, offset) in [(1u64, 4096 + 20), (2, 2 * 4096 + 200)] {
+            disk.edit(&path, |content| content[offset] ^= 1);
+            let entries = recovered(&disk_with(&path, &disk.content(&path)), &medium(), stream);
+            disk.edit(&path, |content| content[offset] ^= 1);
+            let index = usize::try_from(seq).unwrap() - 1;
+            // The third record proves that the first two were synced.
+            let JournalEntry::Damaged {
+                n, accepted, bytes, ..
+            } = &entries[index]
+            else {
+                panic!("{entries:?}");
+            };
+            assert_eq!(*n, seq);
+            assert_eq!(
+                *accepted,
+                (seq == 2).then_some(3),
+                "known where the header survived"
+            );
+            assert!(bytes.len() >= 300, "what is left of it is kept");
+        }
+        // Without the third, nothing proves that the second was synced.
+        disk.edit(&path, |content| {
+            content[2 * 4096 + 200] ^= 1;
+            content[3 * 4096] ^= 1;
+        });
+        let entries = recovered(&disk, &medium(), stream);
+        assert_eq!(seqs(&entries), [(1, 1)]);
+        assert_eq!(entries.len(), 1, "{entries:?}");
     });
-    let entries = recovered(&disk, &medium(), stream);
-    assert_eq!(seqs(&entries), [(1, 1)]);
-    assert_eq!(entries.len(), 1, "{entries:?}");
 }
 
 #[test]
 fn an_unconfirmed_position_between_records_is_a_hole() {
-    // The two of the second group were written in one sync: nothing on disk confirms the first of them.
-    let (disk, stream, path) = two_groups(&medium(), 100, &[100, 100]);
-    disk.edit(&path, |content| content[2 * 4096] ^= 1);
-    let entries = recovered(&disk, &medium(), stream);
-    assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
-    assert!(
-        matches!(entries[1], JournalEntry::Hole { first: 2, last: 2 }),
-        "{entries:?}"
-    );
+    in_both_modes(|| {
+        // The two of the second group were written in one sync: nothing on disk confirms the first of them.
+        let (disk, stream, path) = two_groups(&medium(), 100, &[100, 100]);
+        disk.edit(&path, |content| content[2 * 4096] ^= 1);
+        let entries = recovered(&disk, &medium(), stream);
+        assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
+        assert!(
+            matches!(entries[1], JournalEntry::Hole { first: 2, last: 2 }),
+            "{entries:?}"
+        );
+    });
 }
 
 #[test]
 fn an_idle_journal_confirms_its_last_record_within_a_second() {
-    let disk = SimDisk::new();
-    let journal = Journal::open(Arc::new(disk.clone()), &options()).unwrap();
-    let stream = journal.streams()[0].id;
-    runtime().block_on(append(&journal, 1, 100)).unwrap();
-    let path = segments(&disk).remove(0);
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    let marked = |content: &[u8]| {
-        content[2 * 4096..2 * 4096 + 8]
-            .iter()
-            .any(|byte| *byte != 0)
-    };
-    while !marked(&disk.content(&path)) {
-        assert!(std::time::Instant::now() < deadline, "no mark came");
-        std::thread::yield_now();
-    }
-    // The mark is written; its sync is over when the next append's is.
-    runtime().block_on(append(&journal, 2, 100)).unwrap();
-    let disk = disk.cut(&mut || false);
-    drop(journal);
-    disk.edit(&path, |content| {
-        content[4096] ^= 1;
-        content[3 * 4096..].fill(0);
+    in_both_modes(|| {
+        let disk = SimDisk::new();
+        let journal = Journal::open(Arc::new(disk.clone()), &options()).unwrap();
+        let stream = journal.streams()[0].id;
+        runtime().block_on(append(&journal, 1, 100)).unwrap();
+        let path = segments(&disk).remove(0);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let marked = |content: &[u8]| {
+            content[2 * 4096..2 * 4096 + 8]
+                .iter()
+                .any(|byte| *byte != 0)
+        };
+        while !marked(&disk.content(&path)) {
+            assert!(std::time::Instant::now() < deadline, "no mark came");
+            std::thread::yield_now();
+        }
+        // The mark is written; its sync is over when the next append's is.
+        runtime().block_on(append(&journal, 2, 100)).unwrap();
+        let disk = disk.cut(&mut || false);
+        drop(journal);
+        disk.edit(&path, |content| {
+            content[4096] ^= 1;
+            content[3 * 4096..].fill(0);
+        });
+        let entries = recovered(&disk, &options(), stream);
+        // On a slow machine the recycler thread has noted the second record's position: then that one is missing.
+        assert!(
+            matches!(entries.first(), Some(JournalEntry::Damaged { n: 1, .. })),
+            "{entries:?}"
+        );
     });
-    let entries = recovered(&disk, &options(), stream);
-    // On a slow machine the recycler thread has noted the second record's position: then that one is missing.
-    assert!(
-        matches!(entries.first(), Some(JournalEntry::Damaged { n: 1, .. })),
-        "{entries:?}"
-    );
 }
 
 #[test]
 fn a_damaged_record_of_a_running_journal_is_named_counted_and_put_aside_once() {
-    let disk = SimDisk::new();
-    let journal = open(&disk);
-    let stream = journal.streams()[0].id;
-    runtime().block_on(async {
-        for seq in 1..=3 {
-            append(&journal, seq, 200).await.unwrap();
-        }
-    });
-    let path = segments(&disk).remove(0);
-    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
-    for _ in 0..2 {
-        let entries = all(&journal, stream);
-        assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
-        assert!(matches!(
-            entries[1],
-            JournalEntry::Damaged {
-                n: 2,
-                accepted: Some(3),
-                ..
+    in_both_modes(|| {
+        let disk = SimDisk::new();
+        let journal = open(&disk);
+        let stream = journal.streams()[0].id;
+        runtime().block_on(async {
+            for seq in 1..=3 {
+                append(&journal, seq, 200).await.unwrap();
             }
-        ));
-    }
-    assert_eq!(journal.status().damaged_records, 1);
-    let aside = path.with_extension("damaged");
-    assert_eq!(disk.content(&aside), disk.content(&path));
-    // The position is stored as a dead letter: then nothing waits.
-    journal.mark_stored(stream, 1, 3);
-    assert_eq!(journal.status().queue_events, 0);
-    assert_eq!(journal.status().queue_bytes, 0);
+        });
+        let path = segments(&disk).remove(0);
+        disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+        for _ in 0..2 {
+            let entries = all(&journal, stream);
+            assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
+            assert!(matches!(
+                entries[1],
+                JournalEntry::Damaged {
+                    n: 2,
+                    accepted: Some(3),
+                    ..
+                }
+            ));
+        }
+        assert_eq!(journal.status().damaged_records, 1);
+        let aside = path.with_extension("damaged");
+        assert_eq!(disk.content(&aside), disk.content(&path));
+        // The position is stored as a dead letter: then nothing waits.
+        journal.mark_stored(stream, 1, 3);
+        assert_eq!(journal.status().queue_events, 0);
+        assert_eq!(journal.status().queue_bytes, 0);
+    });
 }
 
 #[test]
 fn both_headers_may_go_when_the_segment_was_sealed() {
-    let disk = SimDisk::new();
-    let journal = open(&disk);
-    let stream = journal.streams()[0].id;
-    runtime().block_on(append(&journal, 1, 100)).unwrap();
-    drop(journal);
-    let path = segments(&disk).remove(0);
-    disk.edit(&path, |content| content[..4096].fill(0xff));
-    assert_eq!(seqs(&recovered(&disk, &options(), stream)), [(1, 1)]);
+    in_both_modes(|| {
+        let disk = SimDisk::new();
+        let journal = open(&disk);
+        let stream = journal.streams()[0].id;
+        runtime().block_on(append(&journal, 1, 100)).unwrap();
+        drop(journal);
+        let path = segments(&disk).remove(0);
+        disk.edit(&path, |content| content[..4096].fill(0xff));
+        assert_eq!(seqs(&recovered(&disk, &options(), stream)), [(1, 1)]);
+    });
 }
 
 #[test]
 fn a_recycled_segments_old_records_never_come_back() {
-    let disk = SimDisk::new();
-    let journal = open(&disk);
-    let old = journal.streams()[0].id;
-    let runtime = runtime();
-    for seq in 1..=60 {
-        runtime.block_on(append(&journal, seq, 3000)).unwrap();
-    }
-    let first = segments(&disk).remove(0);
-    drop(journal);
-    let journal = open(&disk);
-    // Everything is recycled; the file that was full of records is now a spare, with the bytes of its first life.
-    journal.mark_stored(old, 1, 60);
-    journal.shared.recycle();
-    let stream = journal.streams().last().unwrap().id;
-    for seq in 101..=102 {
-        runtime.block_on(append(&journal, seq, 3000)).unwrap();
-    }
-    let reused = segments(&disk);
-    let disk = disk.cut(&mut || true);
-    drop(journal);
-    for path in &reused {
-        assert!(disk.content(path).len() == 64 << 10 && path >= &first);
-    }
-    let journal = open(&disk);
-    assert_eq!(seqs(&all(&journal, stream)), [(1, 101), (2, 102)]);
-    assert!(
-        journal
-            .streams()
-            .iter()
-            .all(|found| found.id == stream || found.live)
-    );
+    in_both_modes(|| {
+        let disk = SimDisk::new();
+        let journal = open(&disk);
+        let old = journal.streams()[0].id;
+        let runtime = runtime();
+        for seq in 1..=60 {
+            runtime.block_on(append(&journal, seq, 3000)).unwrap();
+        }
+        let first = segments(&disk).remove(0);
+        drop(journal);
+        let journal = open(&disk);
+        // Everything is recycled; the file that was full of records is now a spare, with the bytes of its first life.
+        journal.mark_stored(old, 1, 60);
+        journal.shared.recycle();
+        let stream = journal.streams().last().unwrap().id;
+        for seq in 101..=102 {
+            runtime.block_on(append(&journal, seq, 3000)).unwrap();
+        }
+        let reused = segments(&disk);
+        let disk = disk.cut(&mut || true);
+        drop(journal);
+        for path in &reused {
+            assert!(disk.content(path).len() == 64 << 10 && path >= &first);
+        }
+        let journal = open(&disk);
+        assert_eq!(seqs(&all(&journal, stream)), [(1, 101), (2, 102)]);
+        assert!(
+            journal
+                .streams()
+                .iter()
+                .all(|found| found.id == stream || found.live)
+        );
+    });
 }
 
 #[test]
 fn old_bytes_behind_new_records_of_a_reused_file_are_not_records() {
-    let (disk, stream, path) = unsealed(&small(), &[300, 700]);
-    // The same file in a second life: another nonce in the header, the first group new, the second of the first life.
-    let mut content = disk.content(&path);
-    let segment::FirstBlock::Segment(header) =
-        segment::SegmentHeader::decode(content.first_chunk().unwrap())
-    else {
-        panic!("no header");
-    };
-    let header = segment::SegmentHeader {
-        nonce: header.nonce ^ 1,
-        ..header
-    };
-    content[..4096].copy_from_slice(&header.encode());
-    let first = RecordHeader::bare(RecordClass::Hole, 1, 1, 0).encode(header.nonce);
-    content[4096..4096 + HEADER_BYTES].copy_from_slice(&first);
-    let entries = recovered(&disk_with(&path, &content), &small(), stream);
-    assert_eq!(seqs(&entries), []);
+    in_both_modes(|| {
+        let (disk, stream, path) = unsealed(&small(), &[300, 700]);
+        // The same file in a second life: another nonce in the header, the first group new, the second of the first life.
+        let mut content = disk.content(&path);
+        let segment::FirstBlock::Segment(header) =
+            segment::SegmentHeader::decode(content.first_chunk().unwrap())
+        else {
+            panic!("no header");
+        };
+        let header = segment::SegmentHeader {
+            nonce: header.nonce ^ 1,
+            ..header
+        };
+        content[..4096].copy_from_slice(&header.encode());
+        let first = RecordHeader::bare(RecordClass::Hole, 1, 1, 0).encode(header.nonce);
+        content[4096..4096 + HEADER_BYTES].copy_from_slice(&first);
+        let entries = recovered(&disk_with(&path, &content), &small(), stream);
+        assert_eq!(seqs(&entries), []);
+    });
 }
 
 #[test]
 fn a_record_forged_inside_a_payload_is_no_record() {
-    let disk = SimDisk::new();
-    let journal = open(&disk);
-    let stream = journal.streams()[0].id;
-    let runtime = runtime();
-    runtime.block_on(append(&journal, 1, 100)).unwrap();
-    let path = segments(&disk).remove(0);
-    let content = disk.content(&path);
-    // A client that knows everything but the nonce: whole groups of a segment as its payload.
-    let mut forged = content[4096..4 * 4096].to_vec();
-    for (n, place) in [(2u64, 0), (3, 4096)] {
-        let mut header = RecordHeader::decode(
-            &content[4096..],
-            crate::journal::format::le_bytes::u64_at(&content, 16),
-        )
-        .unwrap();
-        header.position = n;
-        header.last_position = n;
-        forged[place..place + HEADER_BYTES].copy_from_slice(&header.encode(0x1234_5678));
-    }
-    let mut evil = record(2, 0);
-    evil.payload = Bytes::from(forged);
-    evil.accepted = 1;
-    runtime.block_on(journal.append(evil)).unwrap();
-    runtime.block_on(append(&journal, 3, 100)).unwrap();
-    let disk = disk.cut(&mut || false);
-    drop(journal);
-    // Its own header is lost, so that the search runs through the payload.
-    disk.edit(&path, |content| content[2 * 4096 + 20] ^= 1);
-    let entries = recovered(&disk, &options(), stream);
-    assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
-    assert!(
-        matches!(
-            entries[1],
-            JournalEntry::Damaged {
-                n: 2,
-                accepted: None,
-                ..
-            }
-        ),
-        "{entries:?}"
-    );
+    in_both_modes(|| {
+        let disk = SimDisk::new();
+        let journal = open(&disk);
+        let stream = journal.streams()[0].id;
+        let runtime = runtime();
+        runtime.block_on(append(&journal, 1, 100)).unwrap();
+        let path = segments(&disk).remove(0);
+        let content = disk.content(&path);
+        // A client that knows everything but the nonce: whole groups of a segment as its payload.
+        let mut forged = content[4096..4 * 4096].to_vec();
+        for (n, place) in [(2u64, 0), (3, 4096)] {
+            let mut header = RecordHeader::decode(
+                &content[4096..],
+                crate::journal::format::le_bytes::u64_at(&content, 16),
+            )
+            .unwrap();
+            header.position = n;
+            header.last_position = n;
+            forged[place..place + HEADER_BYTES].copy_from_slice(&header.encode(0x1234_5678));
+        }
+        let mut evil = record(2, 0);
+        evil.payload = Bytes::from(forged);
+        evil.accepted = 1;
+        runtime.block_on(journal.append(evil)).unwrap();
+        runtime.block_on(append(&journal, 3, 100)).unwrap();
+        let disk = disk.cut(&mut || false);
+        drop(journal);
+        // Its own header is lost, so that the search runs through the payload.
+        disk.edit(&path, |content| content[2 * 4096 + 20] ^= 1);
+        let entries = recovered(&disk, &options(), stream);
+        assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
+        assert!(
+            matches!(
+                entries[1],
+                JournalEntry::Damaged {
+                    n: 2,
+                    accepted: None,
+                    ..
+                }
+            ),
+            "{entries:?}"
+        );
+    });
 }
 
 #[test]
 fn a_lost_footer_accuses_only_positions_that_its_segment_had_room_for() {
-    let disk = SimDisk::new();
-    let options = Options {
-        budget_bytes: Some(64 * (64 << 10)),
-        ..options()
-    };
-    let journal = open_with(&disk, &options);
-    let stream = journal.streams()[0].id;
-    for seq in 1..=400 {
-        runtime().block_on(append(&journal, seq, 3000)).unwrap();
-    }
-    drop(journal);
-    // All but the first and the last segment are stored, and are recycled.
-    let journal = open_with(&disk, &options);
-    journal.mark_stored(stream, 30, 380);
-    settle(&journal);
-    drop(journal);
-    let first = segments(&disk).remove(0);
-    disk.edit(&first, |content| content[(60 << 10) + 20] ^= 1);
-    let journal = still(&disk, &options);
-    let damaged = journal.status().damaged_records;
-    assert!(damaged <= 4096 / 128, "{damaged} are called damaged");
-    assert!(journal.status().queue_events > 0);
+    in_both_modes(|| {
+        let disk = SimDisk::new();
+        let options = Options {
+            budget_bytes: Some(64 * (64 << 10)),
+            ..options()
+        };
+        let journal = open_with(&disk, &options);
+        let stream = journal.streams()[0].id;
+        for seq in 1..=400 {
+            runtime().block_on(append(&journal, seq, 3000)).unwrap();
+        }
+        drop(journal);
+        // All but the first and the last segment are stored, and are recycled.
+        let journal = open_with(&disk, &options);
+        journal.mark_stored(stream, 30, 380);
+        settle(&journal);
+        drop(journal);
+        let first = segments(&disk).remove(0);
+        disk.edit(&first, |content| content[(60 << 10) + 20] ^= 1);
+        let journal = still(&disk, &options);
+        let damaged = journal.status().damaged_records;
+        assert!(damaged <= 4096 / 128, "{damaged} are called damaged");
+        assert!(journal.status().queue_events > 0);
+    });
 }
 
 #[test]
 fn what_is_left_of_a_lost_record_is_as_old_as_what_stood_beside_it() {
-    let (disk, stream, path) = unsealed(&medium(), &[300, 300]);
-    disk.edit(&path, |content| {
-        content[4096 + 20] ^= 1;
-        content[2 * 4096 + 200] ^= 1;
+    in_both_modes(|| {
+        let (disk, stream, path) = unsealed(&medium(), &[300, 300]);
+        disk.edit(&path, |content| {
+            content[4096 + 20] ^= 1;
+            content[2 * 4096 + 200] ^= 1;
+        });
+        let journal = still(&disk, &medium());
+        let entries = record_reader::read(&journal.shared, stream, 1, 1 << 20).unwrap();
+        assert!(
+            matches!(entries[..], [JournalEntry::Damaged { n: 1, .. }]),
+            "{entries:?}"
+        );
+        let oldest = journal.status().oldest_unix_nano;
+        assert_eq!(oldest, Some(1_700_000_000_000_000_002));
     });
-    let journal = still(&disk, &medium());
-    let entries = record_reader::read(&journal.shared, stream, 1, 1 << 20).unwrap();
-    assert!(
-        matches!(entries[..], [JournalEntry::Damaged { n: 1, .. }]),
-        "{entries:?}"
-    );
-    let oldest = journal.status().oldest_unix_nano;
-    assert_eq!(oldest, Some(1_700_000_000_000_000_002));
 }

@@ -1,6 +1,6 @@
 //! The journal's promises, on a disk that forgets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,9 @@ use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 use crate::event::{Position, StreamId};
 use crate::journal::read::record_reader;
 use crate::journal::sim::SimDisk;
-use crate::journal::{AppendError, Journal, JournalEntry, NewRecord, Options, lock, recovery};
+use crate::journal::{
+    AppendError, IoSetting, Journal, JournalEntry, NewRecord, Options, lock, recovery,
+};
 
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
@@ -46,10 +48,29 @@ mod faults;
 /// Volumes that are full for allocated space too.
 mod full_volume;
 
+/// Direct I/O.
+mod direct;
+
+/// Synced records in memory.
+mod window;
+
 const DIR: &str = "/journal";
 
 /// No sync markers of an idle journal, so that a slow machine does not change the layout of the files.
 const NEVER: Duration = Duration::from_secs(1_000_000);
+
+thread_local! {
+    /// The way in which the journals of the test that runs in this thread are read and written.
+    static IO: Cell<IoSetting> = const { Cell::new(IoSetting::Direct) };
+}
+
+/// Runs a test twice: with direct I/O, and through the page cache.
+fn in_both_modes(test: impl Fn()) {
+    for io in [IoSetting::Direct, IoSetting::Buffered] {
+        IO.set(io);
+        test();
+    }
+}
 
 fn options() -> Options {
     Options {
@@ -58,6 +79,9 @@ fn options() -> Options {
         segment_bytes: Some(64 << 10),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        io: IO.get(),
+        // So that the disk is read.
+        window_bytes: 0,
     }
 }
 

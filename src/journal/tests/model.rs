@@ -98,14 +98,17 @@ struct Model {
     ever_stored: BTreeSet<(StreamId, u64)>,
     /// Appended without an answer: may be there.
     unanswered: BTreeSet<u32>,
+    /// Decides for each opening, by its lowest bits, on direct I/O and on the size of the window.
+    modes: u64,
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(modes: u64) -> Self {
         let disk = SimDisk::new();
         Self {
             runtime: runtime(),
-            journal: Some(open_with(&disk, &Self::options())),
+            journal: Some(open_with(&disk, &Self::options(modes))),
+            modes,
             disk,
             next_seq: 1,
             known: BTreeMap::new(),
@@ -115,8 +118,14 @@ impl Model {
         }
     }
 
-    fn options() -> Options {
+    fn options(modes: u64) -> Options {
         Options {
+            io: if modes.is_multiple_of(2) {
+                IoSetting::Direct
+            } else {
+                IoSetting::Buffered
+            },
+            window_bytes: [0, 0, 8_000, 1 << 20][usize::from(modes.to_le_bytes()[0] / 2 % 4)],
             segment_bytes: Some(16 << 10),
             budget_bytes: Some(24 * (16 << 10)),
             ..options()
@@ -149,11 +158,13 @@ impl Model {
         let after = self.disk.cut(&mut coin(chance));
         self.journal = None;
         self.disk = after;
+        self.modes = self.modes.rotate_right(3);
     }
 
     fn reopen(&mut self) {
         self.journal = None;
-        self.journal = Some(open_with(&self.disk, &Self::options()));
+        self.modes = self.modes.rotate_right(3);
+        self.journal = Some(open_with(&self.disk, &Self::options(self.modes)));
         self.stored.clear();
         self.check();
     }
@@ -202,7 +213,10 @@ impl Model {
             Step::CutTwice { chance, changes } => {
                 self.cut(chance);
                 self.disk.die_after(changes);
-                drop(Journal::open(Arc::new(self.disk.clone()), &Self::options()));
+                drop(Journal::open(
+                    Arc::new(self.disk.clone()),
+                    &Self::options(self.modes),
+                ));
                 self.cut(chance.rotate_left(21));
                 self.reopen();
             }
@@ -328,8 +342,8 @@ fn whatever_happens_what_was_answered_is_read_back_once_and_in_order() {
         failure_persistence: None,
         ..Config::default()
     };
-    proptest!(config, |(steps in proptest::collection::vec(step(), 1..16))| {
-        let mut model = Model::new();
+    proptest!(config, |(steps in proptest::collection::vec(step(), 1..16), modes in any::<u64>())| {
+        let mut model = Model::new(modes);
         for step in &steps {
             model.take(step);
         }

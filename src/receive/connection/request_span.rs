@@ -6,6 +6,7 @@
 use axum::extract::Request;
 use axum::http::{StatusCode, Version};
 use axum::response::Response;
+use futures_util::future::Either;
 use opentelemetry::Context;
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::TraceContextExt;
@@ -67,11 +68,17 @@ impl RequestSpan {
     }
 
     /// Runs `answer` within the request's span, or within the caller's context.
-    pub(crate) async fn within(&self, answer: impl Future<Output = Response>) -> Response {
+    pub(crate) fn within(
+        &self,
+        answer: impl Future<Output = Response>,
+    ) -> impl Future<Output = Response> {
+        // An async block would hold the answer's future twice.
         match self {
-            Self::No => answer.await,
-            Self::Caller(context) => answer.with_context(context.clone()).await,
-            Self::Span(span) => answer.instrument(span.clone()).await,
+            Self::No => Either::Left(answer),
+            Self::Caller(context) => {
+                Either::Right(Either::Left(answer.with_context(context.clone())))
+            }
+            Self::Span(span) => Either::Right(Either::Right(answer.instrument(span.clone()))),
         }
     }
 

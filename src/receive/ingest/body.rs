@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use metrics::Counter;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 use crate::event::Signal;
@@ -127,9 +127,8 @@ pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLi
 /// or framed wrongly.
 pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
     loop {
-        let end = earlier(limits.end, limits.client_end);
-        let frame = timeout_at(end, timeout(limits.idle, body.frame())).await;
-        let Ok(Ok(frame)) = frame else {
+        let end = earlier(limits.end, limits.client_end).min(Instant::now() + limits.idle);
+        let Ok(frame) = timeout_at(end, body.frame()).await else {
             return Err(limits.slow_body());
         };
         match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {

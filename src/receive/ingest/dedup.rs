@@ -49,7 +49,8 @@ struct RecentRequest {
 }
 
 enum RecentState {
-    InFlight(watch::Receiver<Option<RecentOutcome>>),
+    /// Holds the channel for the result once an identical request waits for it, which hardly any request has.
+    InFlight(Option<watch::Sender<Option<RecentOutcome>>>),
     Synced(Position),
 }
 
@@ -127,9 +128,9 @@ impl RecentRequests {
         received_unix_nano: i64,
     ) -> ControlFlow<Claim, watch::Receiver<Option<RecentOutcome>>> {
         let mut memory = self.memory();
-        if let Some(known) = memory.known.get(&identity.digest) {
+        if let Some(known) = memory.known.get_mut(&identity.digest) {
             let age_nano = received_unix_nano.saturating_sub(known.received_unix_nano);
-            match &known.state {
+            match &mut known.state {
                 RecentState::Synced(_) if age_nano >= self.window_nano => {}
                 _ if known.fingerprint != identity.fingerprint => {
                     return ControlFlow::Break(Claim::KeyReused);
@@ -137,21 +138,22 @@ impl RecentRequests {
                 RecentState::Synced(position) => {
                     return ControlFlow::Break(Claim::Duplicate(*position));
                 }
-                RecentState::InFlight(outcome) => return ControlFlow::Continue(outcome.clone()),
+                RecentState::InFlight(outcome) => {
+                    let outcome = outcome.get_or_insert_with(|| watch::channel(None).0);
+                    return ControlFlow::Continue(outcome.subscribe());
+                }
             }
         }
-        let (outcome, in_flight) = watch::channel(None);
         let known = RecentRequest {
             fingerprint: identity.fingerprint,
             received_unix_nano,
-            state: RecentState::InFlight(in_flight),
+            state: RecentState::InFlight(None),
         };
         memory.known.insert(identity.digest, known);
         let first = ClaimGuard {
             duplicates: Arc::clone(self),
             identity,
             received_unix_nano,
-            outcome,
             settled: RecentOutcome::Unknown,
         };
         ControlFlow::Break(Claim::First(Some(first)))
@@ -175,10 +177,16 @@ impl RecentRequests {
         }
     }
 
-    fn remember(&self, memory: &mut RecentRequestTable, digest: [u8; 16], known: RecentRequest) {
+    /// Adds an accepted request, and removes those that are too old or too many. Returns the request that it replaces.
+    fn remember(
+        &self,
+        memory: &mut RecentRequestTable,
+        digest: [u8; 16],
+        known: RecentRequest,
+    ) -> Option<RecentRequest> {
         let newest = known.received_unix_nano;
         memory.order.push_back((digest, newest));
-        memory.known.insert(digest, known);
+        let replaced = memory.known.insert(digest, known);
         while let Some((digest, received)) = memory.order.front().copied() {
             let old = newest.saturating_sub(received) >= self.window_nano;
             if !old && memory.order.len() <= self.most {
@@ -194,6 +202,7 @@ impl RecentRequests {
                 memory.known.remove(&digest);
             }
         }
+        replaced
     }
 
     fn memory(&self) -> MutexGuard<'_, RecentRequestTable> {
@@ -209,7 +218,6 @@ pub(crate) struct ClaimGuard {
     duplicates: Arc<RecentRequests>,
     identity: DedupKey,
     received_unix_nano: i64,
-    outcome: watch::Sender<Option<RecentOutcome>>,
     settled: RecentOutcome,
 }
 
@@ -234,19 +242,21 @@ impl Drop for ClaimGuard {
         let outcome = self.settled;
         let digest = self.identity.digest;
         let mut memory = self.duplicates.memory();
-        if let RecentOutcome::Synced(position) = outcome {
+        let in_flight = if let RecentOutcome::Synced(position) = outcome {
             let known = RecentRequest {
                 fingerprint: self.identity.fingerprint,
                 received_unix_nano: self.received_unix_nano,
                 state: RecentState::Synced(position),
             };
-            self.duplicates.remember(&mut memory, digest, known);
+            self.duplicates.remember(&mut memory, digest, known)
         } else {
-            memory.known.remove(&digest);
-        }
+            memory.known.remove(&digest)
+        };
         drop(memory);
         // The order matters: requests that wait search the table again once this is sent.
-        self.outcome.send_replace(Some(outcome));
+        if let Some(RecentState::InFlight(Some(waiting))) = in_flight.map(|known| known.state) {
+            waiting.send_replace(Some(outcome));
+        }
     }
 }
 

@@ -17,5 +17,8 @@ pub(crate) mod dedup;
 /// The identity of a request, by which its retry is recognised.
 pub(crate) mod dedup_key;
 
+/// A future that outlives its caller.
+mod uninterrupted;
+
 /// The counters of an endpoint and of each request.
 pub(crate) mod request_metrics;

@@ -24,6 +24,7 @@ use crate::receive::ingest::body;
 use crate::receive::ingest::dedup::{Claim, ClaimGuard};
 use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
 use crate::receive::ingest::request_metrics::{EndpointMetrics, EventStats, RequestMetrics};
+use crate::receive::ingest::uninterrupted::Uninterrupted;
 use crate::receive::protocol::grpc::message;
 use crate::telemetry::RequestOutcome;
 use crate::telemetry::own_traces::{
@@ -165,11 +166,10 @@ impl Receiver {
                     record,
                 };
                 let appending = traced(spans::append(), appending.run());
-                let appending = tokio::spawn(in_context(current_context(), appending));
+                let appending = Uninterrupted::new(in_context(current_context(), appending));
                 match timeout_at(deadline, appending).await {
-                    Ok(Ok(Ok(position))) => position,
-                    Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
-                    Ok(Err(_panicked)) => return Err(Error::Unknown),
+                    Ok(Ok(position)) => position,
+                    Ok(Err(error)) => return Err(self.not_appended(error)),
                     Err(_late) => return Err(Error::Unknown),
                 }
             }
@@ -231,7 +231,7 @@ struct PendingAppend {
 }
 
 impl PendingAppend {
-    /// Appends the record and counts its events; runs as a task, so that it ends even if nobody waits for it.
+    /// Appends the record and counts its events; must run to its end even if nobody waits for it.
     async fn run(self) -> Result<Position, AppendError> {
         let accepted = self.record.accepted;
         let tag = (

@@ -114,15 +114,17 @@ impl Postgres {
             unreachable!("a Postgres is only made for a Postgres target");
         };
         let read = read.as_ref().unwrap_or(write);
-        let pool = |connect: &PgConnectOptions, connections: u32| {
+        let pool = |connections: u32| {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(options.connect_timeout)
-                .connect_lazy_with(for_poolers(connect))
         };
+        let write_pool = pool(options.write_connections);
+        // A query tries the next connection if its BEGIN fails, which saves a round trip.
+        let read_pool = pool(options.read_connections).test_before_acquire(false);
         Self {
-            write_pool: pool(write, options.write_connections),
-            read_pool: pool(read, options.read_connections),
+            write_pool: write_pool.connect_lazy_with(for_poolers(write)),
+            read_pool: read_pool.connect_lazy_with(for_poolers(read)),
             shared: Arc::new(PostgresShared {
                 options: options.clone(),
                 server: Mutex::default(),

@@ -6,12 +6,15 @@ use std::ops::Range;
 
 use crate::event::{Event, EventFlags};
 use crate::store::row_encoding::{
-    CREATED_AT, EncodedRow, FIELDS, FLAGS, JSONB_VERSION, length, postgres_time, put_field,
+    CREATED_AT, EMPTY_METADATA, EncodedRow, FIELDS, FLAGS, length, postgres_time, put_field,
 };
 
 /// Maximum number of bytes of a tuple beside its texts: the count, seventeen lengths, four 64-bit numbers, `kind`,
 /// `flags`, the resource id and JSONB's version.
 const FIXED_BYTES: usize = 2 + 17 * 4 + 4 * 8 + 4 + 2 + 16 + 1;
+
+/// Bytes of metadata for which room is made together with the other columns.
+const USUAL_METADATA_BYTES: usize = 1 << 10;
 
 /// The rows of a batch.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +27,20 @@ pub struct EncodedRows {
 impl EncodedRows {
     /// Adds one event as a row.
     pub fn push(&mut self, event: &Event<'_>, received_unix_nano: i64) {
+        self.push_with(event, received_unix_nano, |bytes| {
+            bytes.extend_from_slice(event.metadata.as_bytes());
+        });
+    }
+
+    /// Adds one event as a row whose metadata `write` appends. If `write` panics, no row is added.
+    pub fn push_with(
+        &mut self,
+        event: &Event<'_>,
+        received_unix_nano: i64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        // A panic may have left a part of a row.
+        self.bytes.truncate(self.end_of(self.ends.len()));
         let texts = [
             Some(&event.correlation_id),
             Some(&event.integration),
@@ -37,7 +54,7 @@ impl EncodedRows {
         ];
         let text_bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
         let out = &mut self.bytes;
-        out.reserve(FIXED_BYTES + text_bytes + event.metadata.len());
+        out.reserve(FIXED_BYTES + text_bytes + USUAL_METADATA_BYTES);
 
         out.extend_from_slice(&FIELDS.to_be_bytes());
         put_field(out, Some(event.timestamp_ms.to_be_bytes()));
@@ -53,10 +70,12 @@ impl EncodedRows {
             put_field(out, text.map(|text| text.as_bytes()));
         }
         put_field(out, event.resource_id.map(|id| id.0));
-        out.extend_from_slice(&length(event.metadata.len() + 1));
-        out.push(JSONB_VERSION);
-        out.extend_from_slice(event.metadata.as_bytes());
-        self.ends.push(self.bytes.len());
+        out.extend_from_slice(&EMPTY_METADATA);
+        let start = out.len();
+        write(out);
+        let field_bytes = length(out.len() - start + 1);
+        out[start - EMPTY_METADATA.len()..start - 1].copy_from_slice(&field_bytes);
+        self.ends.push(out.len());
     }
 
     /// Adds a row that is already encoded.

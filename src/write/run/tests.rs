@@ -45,6 +45,7 @@ async fn writer_to(dir: &Path, target: StoreTarget) -> Bench {
         segment_bytes: Some(4 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..journal::Options::default()
     };
     let journal = Journal::open(Arc::new(OsDisk), &options).unwrap();
     let mut stream = None;

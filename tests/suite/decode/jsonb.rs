@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** every member that a row can have is part of a request here.
 
-use ruvvector_service::decode::{Sink, events};
+use ruvvector_service::decode::{EventMetadata, Sink, events};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
 
 use super::{POSITION, source};
@@ -16,8 +16,8 @@ impl Sink for Metadata {
         self.0.extend([resource.resource, resource.scope]);
     }
 
-    fn event(&mut self, event: &Event<'_>) {
-        self.0.push(event.metadata.clone().into_owned());
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
+        self.0.push(metadata.of(event).metadata.into_owned());
     }
 }
 

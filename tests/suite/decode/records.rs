@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruvvector_service::decode::decompress::decompress;
-use ruvvector_service::decode::{Sink, check, events};
+use ruvvector_service::decode::{EventMetadata, Sink, check, events};
 use ruvvector_service::event::{Event, EventFlags, Resource, ResourceId};
 use ruvvector_service::journal::disk::OsDisk;
 use ruvvector_service::journal::{Journal, JournalEntry, Options, Record};
@@ -93,6 +93,7 @@ impl Recorded {
             segment_bytes: Some(64 << 10),
             free_floor_bytes: Some(0),
             keep_stored: Duration::from_secs(3600),
+            ..Options::default()
         };
         let journal = Journal::open(Arc::new(OsDisk), &options).expect("the journal opens");
         let mut records = Vec::new();
@@ -134,7 +135,8 @@ impl Sink for Rows {
         }
     }
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event<'_>, metadata: &EventMetadata<'_>) {
+        let event = metadata.of(event);
         let values = [
             json!(event.timestamp_ms),
             json!(event.time_unix_nano),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{directory, drained, setting};
+use super::{directory, drained, in_turn, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::Database;
@@ -83,6 +83,7 @@ async fn a_kill_at_any_system_call_of_the_journal_loses_and_doubles_nothing() {
     let mut kills = 0;
     for call in CALLS {
         for k in 1..=calls {
+            let launch = in_turn(&launch, u64::from(k));
             let killed = traced(&launch, call, &format!("signal=KILL:when={k}"));
             let at_most = Duration::from_millis(1_500);
             kills += u32::from(run_traced(&killed, &load, at_most).await);
@@ -107,6 +108,7 @@ async fn after_a_sync_that_failed_nothing_is_acknowledged_and_the_process_ends()
     let load = Load::start(&ledger, Shape::STEADY);
     for k in 1..=calls {
         // The k-th and every later sync of each thread fails; a failed one must not be tried again.
+        let launch = in_turn(&launch, u64::from(k));
         let failing = traced(&launch, "fdatasync", &format!("error=EIO:when={}+", k * 3));
         let mut service = failing.spawn();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{directory, drained, setting};
+use super::{directory, drained, in_turn, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::{Cluster, Database};
@@ -21,7 +21,7 @@ async fn kill_9_under_load_and_during_recovery_loses_and_doubles_nothing() {
     let load = Load::start(&ledger, Shape::STEADY);
 
     for round in 0..kills {
-        let mut service = launch.spawn();
+        let mut service = in_turn(&launch, round / 2).spawn();
         // Every third one dies early: before, while or just after the journal is recovered.
         if round % 3 == 2 {
             tokio::time::sleep(Duration::from_millis(round * 7 % 60)).await;
@@ -54,7 +54,7 @@ async fn kill_9_under_load_loses_and_doubles_nothing_in_the_embedded_store() {
     let load = Load::start(&ledger, Shape::STEADY);
 
     for round in 0..kills {
-        let mut service = launch.start().await;
+        let mut service = in_turn(&launch, round / 2).start().await;
         load.aim(&service);
         tokio::time::sleep(Duration::from_millis(50 + round * 37 % 300)).await;
         service.kill();

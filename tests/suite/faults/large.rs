@@ -76,6 +76,7 @@ async fn left_behind(launch: &Launch, records: Vec<NewRecord>) {
         segment_bytes: Some(16 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..journal::Options::default()
     };
     let journal = Journal::open(Arc::new(OsDisk), &options).expect("the journal opens");
     for record in records {

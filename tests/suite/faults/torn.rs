@@ -50,6 +50,7 @@ pub(super) fn segments(launch: &Launch) -> Vec<SegmentReport> {
         segment_bytes: Some(64 << 10),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..Options::default()
     };
     let mut reports =
         Journal::inspect(Arc::new(OsDisk), &options).expect("the journal can be read");

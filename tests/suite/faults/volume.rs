@@ -7,7 +7,7 @@ use crate::support::service::Launch;
 /// limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
-    for mebibytes in [24, 64, 200] {
+    for (mebibytes, io) in [(24, "direct"), (64, "buffered"), (200, "auto")] {
         let dir = directory();
         let mount = format!(
             "mount -t tmpfs -o size={mebibytes}m small '{}' && exec \"$@\"",
@@ -23,7 +23,8 @@ async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
             &mount,
             "sh",
         ];
-        let service = Launch::sqlite(dir.path()).under(&small).start().await;
+        let launch = Launch::sqlite(dir.path()).with("RUVVECTOR_JOURNAL_IO", io);
+        let service = launch.clone().under(&small).start().await;
         for n in 0..20 {
             let event = format!(
                 r#"{{"correlationId":"e{n}","integration":"shop","eventType":"small","metadata":{{"filler":"{}"}}}}"#,
@@ -38,7 +39,7 @@ async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
         assert_eq!(health["accepting"], true, "{health}");
         drop(service);
 
-        let floor = Launch::sqlite(dir.path())
+        let floor = launch
             .under(&small)
             .with("RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES", "256MiB");
         let service = floor.start().await;

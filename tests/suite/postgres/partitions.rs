@@ -23,7 +23,7 @@ async fn partitions_are_made_a_week_ahead() {
     assert_eq!(
         number(
             &mut sql,
-            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events_brin'::regclass"
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events_blocks'::regclass"
         )
         .await,
         8

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use super::stores::{get, postgres};
+use super::stores::{MIGRATIONS, get, postgres};
 use crate::support::postgres::Database;
 
 const DAYS: usize = 30;
@@ -21,8 +21,9 @@ const DAYS: usize = 30;
 async fn filled() -> (Database, Router) {
     let database = Database::new().await;
     let mut admin = database.connect().await;
-    let schema = include_str!("../../../migrations/postgres/0001_telemetry.sql");
-    admin.execute(schema).await.expect("the schema is valid");
+    for migration in MIGRATIONS {
+        admin.execute(migration).await.expect("a valid migration");
+    }
     for day in 0..DAYS {
         let sql = format!(
             "CREATE TABLE day_{day} PARTITION OF telemetry_events FOR VALUES \
@@ -39,7 +40,7 @@ async fn filled() -> (Database, Router) {
         SELECT 1767225600000 + n::bigint * 43200, to_timestamp(1767225600 + n * 43.2), md5((n / 5)::text), 'svc-' || n % 20,
                'span', md5((n / 5)::text), 'op-' || n % 5, jsonb_build_object('pad', repeat('x', 300))
         FROM generate_series(0, 59999) n;
-        SELECT brin_summarize_new_values(inhrelid) FROM pg_inherits WHERE inhparent = 'telemetry_events_brin'::regclass;
+        SELECT brin_summarize_new_values(inhrelid) FROM pg_inherits WHERE inhparent = 'telemetry_events_blocks'::regclass;
         ANALYZE telemetry_events;";
     admin.execute(rows).await.expect("rows");
     let explain = "
@@ -79,7 +80,12 @@ impl Plan {
             self.discarded += number("Rows Removed by Filter");
             self.discarded += number("Rows Removed by Index Recheck");
         }
-        for known in ["correlation_id", "timestamp", "trace_id", "id_integration"] {
+        for known in [
+            "correlation_id",
+            "timestamp_idx",
+            "trace_id",
+            "id_timestamp",
+        ] {
             if executed && text("Index Name").contains(known) {
                 self.by_index.push(known);
             }
@@ -158,6 +164,8 @@ impl Visit for Text {
 #[tokio::test]
 async fn each_query_is_answered_by_its_index_without_reading_the_table() {
     let (_database, router) = filled().await;
+    // The first search for an id reads one row of some days, by which it guesses the day of that id and of later ones.
+    get(&router, "/query/12345").await;
     let trace = "cfcd208495d565ef66e7dff9f98764da";
     for (uri, index, discarded_at_most) in [
         (format!("/traces/{trace}"), "correlation_id", 0.0),
@@ -167,31 +175,27 @@ async fn each_query_is_answered_by_its_index_without_reading_the_table() {
             "correlation_id",
             0.0,
         ),
-        ("/query".into(), "timestamp", 0.0),
-        ("/query?order=asc".into(), "timestamp", 0.0),
+        ("/query".into(), "timestamp_idx", 0.0),
+        ("/query?order=asc".into(), "timestamp_idx", 0.0),
         (
             "/query?from=2026-01-10T00:00:00Z&to=2026-01-10T01:00:00Z".into(),
-            "timestamp",
+            "timestamp_idx",
             0.0,
         ),
         // In the window: one row in twenty.
         (
             "/query?integration=svc-7&limit=10".into(),
-            "timestamp",
+            "timestamp_idx",
             300.0,
         ),
         // By the block ranges: a bloom filter errs once in a hundred.
-        (
-            "/query?integration=absent".into(),
-            "id_integration",
-            6_000.0,
-        ),
+        ("/query?integration=absent".into(), "id_timestamp", 6_000.0),
         (
             "/query?name=absent&order=asc".into(),
-            "id_integration",
+            "id_timestamp",
             6_000.0,
         ),
-        ("/query/12345".into(), "id_integration", 2_000.0),
+        ("/query/12345".into(), "id_timestamp", 2_000.0),
     ] {
         let plan = plans(&router, &uri).await;
         assert_eq!(plan.seq_scans_of_events, 0, "{uri}: {plan:?}");

@@ -19,6 +19,12 @@ use crate::support::postgres::Database;
 /// 2026-01-01, noon.
 pub(super) const NOON: i64 = 1_767_268_800_000;
 
+/// The migrations of PostgreSQL that concern the events.
+pub(super) const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_telemetry.sql"),
+    include_str!("../../../migrations/postgres/0003_block_ranges.sql"),
+];
+
 /// One row as the stores hold it; columns that a test does not set have the default.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
@@ -135,8 +141,9 @@ impl Both {
     pub(super) async fn under(options: Options, events: &[Event]) -> Self {
         let database = Database::new().await;
         let mut admin = database.connect().await;
-        let schema = include_str!("../../../migrations/postgres/0001_telemetry.sql");
-        admin.execute(schema).await.expect("the schema is valid");
+        for migration in MIGRATIONS {
+            admin.execute(migration).await.expect("a valid migration");
+        }
         // Days of receipt are in one partition for each day around NOON, and in two that have the rest.
         let partitions = "
             CREATE TABLE before PARTITION OF telemetry_events FOR VALUES FROM (MINVALUE) TO ('2025-12-31 00:00+00');

@@ -45,6 +45,10 @@ impl Disk for SlowDisk {
         Ok(self.slow(OsDisk.open(path)?))
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.slow(OsDisk.open_direct(path)?))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         OsDisk.remove(path)
     }

@@ -142,6 +142,7 @@ pub(super) fn open_log(dir: &Path) -> Journal {
         segment_bytes: Some(1 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::from_secs(3600),
+        ..journal::Options::default()
     };
     Journal::open(Arc::new(OsDisk), &options).expect("the journal opens")
 }

@@ -5,7 +5,8 @@
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
-use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
+use crate::decode::otlp::item::{Hex, is_id, low32, time_member};
+use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
 /// The value of a number point or an exemplar.
@@ -20,7 +21,7 @@ impl PointNumber {
         match self {
             Self::Integer(value) => {
                 json_writer::key(out, "asInt");
-                json_writer::display(out, value);
+                json_writer::signed(out, value);
             }
             Self::Double(value) => {
                 json_writer::key(out, "asDouble");
@@ -34,23 +35,18 @@ impl PointNumber {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RepeatedField<'m> {
     pub(super) number: u32,
-    pub(super) range: FieldRange<'m>,
+    pub(super) range: &'m [u8],
 }
 
 impl<'m> RepeatedField<'m> {
-    pub(super) const fn extend(&mut self, number: u32, before: &'m [u8], after: &[u8]) {
-        self.number = number;
-        self.range.extend(before, after);
-    }
-
     /// Returns the elements of a list of messages.
     pub(super) fn messages(self) -> impl Iterator<Item = &'m [u8]> {
-        repeated(self.range.bytes(), self.number)
+        repeated(self.range, self.number)
     }
 
     /// Returns the elements of a list of 64-bit numbers.
     pub(super) fn fixed64s(self) -> impl Iterator<Item = u64> {
-        fields(self.range.bytes(), self.number).flat_map(|value| {
+        fields(self.range, self.number).flat_map(|value| {
             let (alone, packed) = match value {
                 FieldValue::Fixed64(number) => (Some(number), &[][..]),
                 FieldValue::Bytes(packed) => (None, packed.as_chunks::<8>().0),
@@ -107,7 +103,7 @@ pub(super) fn buckets_member(out: &mut JsonText<'_>, name: &str, buckets: Repeat
         json_writer::integer_member(out, "offset", zigzag(offset));
     }
     let counts = buckets.messages().flat_map(|part| varints(part, 2));
-    json_writer::array_member(out, "bucketCounts", counts, json_writer::display);
+    json_writer::array_member(out, "bucketCounts", counts, json_writer::unsigned);
     out.push('}');
 }
 
@@ -144,16 +140,16 @@ pub(super) fn write_exemplar(out: &mut JsonText<'_>, exemplar: &[u8], style: &Va
         value.write(out);
     }
     if is_id::<8>(span_id) {
-        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
+        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_bytes());
     }
     if is_id::<16>(trace_id) {
-        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
+        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_bytes());
     }
     if let Some(value @ PointNumber::Double(_)) = value {
         value.write(out);
     }
     time_member(out, "timeUnixNano", time);
-    let attributes = any_value::pairs(exemplar, 7, 0, style);
+    let attributes = KeyValues::read(exemplar, 7, 0, style.order);
     any_value::object_member(out, "filteredAttributes", &attributes, style);
     out.push('}');
 }

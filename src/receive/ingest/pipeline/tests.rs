@@ -32,6 +32,7 @@ fn open(dir: &Path) -> Journal {
         segment_bytes: Some(4 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
+        ..journal::Options::default()
     };
     Journal::open(Arc::new(OsDisk), &options).unwrap()
 }

@@ -1,0 +1,110 @@
+//! Searches that PostgreSQL answers slice by slice, and events by their ids.
+
+use ruvvector_service::query::{Options, Queries};
+use ruvvector_service::router::reads;
+use sqlx::Executor;
+
+use super::stores::{Both, Event, NOON, get};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// 2,400 events of 40 hours, one a minute. Some are received a day late, and some come from a clock that is days ahead.
+fn events() -> Vec<Event> {
+    let event = |n: i64| {
+        let timestamp = NOON - DAY_MS + n * 7919 % 2400 * 60_000;
+        let late = match n {
+            n if n % 50 == 0 => DAY_MS,
+            n if n % 60 == 1 => -3 * DAY_MS,
+            n => n % 7 * 1000,
+        };
+        Event {
+            timestamp,
+            created_at_micros: (timestamp + late) * 1000,
+            integration: if n % 3 == 0 { "a" } else { "b" },
+            event_type: if n % 400 == 5 { "rare" } else { "span" },
+            name: Some(["op-0", "op-1", "op-2", "op-3"][usize::try_from(n % 4).expect("small")]),
+            duration_ns: (n % 5 > 0).then_some(n % 97 * 1_000_000),
+            ..Event::default()
+        }
+    };
+    (0..2400).map(event).collect()
+}
+
+#[tokio::test]
+async fn a_search_by_slices_finds_what_a_search_of_all_rows_finds() {
+    let options = Options {
+        window_rows: 5,
+        ..Options::default()
+    };
+    let both = Both::under(options, &events()).await;
+    for (filters, expected) in [
+        ("integration=a", 800),
+        ("integration=a&name=op-3", 200),
+        ("integration=absent&name=op-3", 0),
+        ("name=op-1", 600),
+        ("eventType=rare", 6),
+        ("minDurationMs=90", 134),
+        ("maxDurationMs=2", 60),
+        (
+            "integration=b&minDurationMs=95&from=2025-12-31T14:00:00Z&to=2026-01-01T14:00:00Z",
+            14,
+        ),
+        (
+            "integration=b&name=op-1&from=2025-12-31T14:00:00Z&to=2026-01-01T14:00:00Z",
+            240,
+        ),
+    ] {
+        for order in ["desc", "asc"] {
+            for limit in [60, 90, 1000] {
+                // Every answer is compared with SQLite's, which is that of one plain statement.
+                let mut next = Some(format!("/query?{filters}&order={order}&limit={limit}"));
+                let mut found = 0;
+                while let Some(uri) = next {
+                    let answer = both.get(&uri).await;
+                    found += answer.ids().len();
+                    next = answer.next().map(str::to_owned);
+                }
+                assert_eq!(found, expected, "{filters} {order} {limit}");
+            }
+        }
+    }
+}
+
+/// The day of an event is guessed by its id. A backlog, an import or a person's INSERT gives ids in any order.
+#[tokio::test]
+async fn an_event_is_found_by_its_id_whatever_day_it_was_received_in() {
+    let events: Vec<_> = (0..40)
+        .map(|n: i64| Event {
+            created_at_micros: (NOON + (n * 7 % 11 - 5) * DAY_MS) * 1000,
+            ..Event::default()
+        })
+        .collect();
+    let both = Both::with(&events).await;
+    let router = reads(Queries::new(both.postgres.clone(), Options::default()));
+    for id in 1..=40 {
+        let answer = both.get(&format!("/query/{id}")).await;
+        assert_eq!(answer.json()["id"], id);
+        // With the first ids of the days in its cache.
+        assert_eq!(get(&router, &format!("/query/{id}")).await, answer);
+    }
+    for id in [-1, 0, 41, i64::MAX] {
+        let answer = both.get(&format!("/query/{id}")).await;
+        assert_eq!(answer.status, 404, "{id}");
+    }
+}
+
+/// The pool of queries does not check its connections, and after a restart of the server all of them are closed.
+#[tokio::test]
+async fn a_query_after_the_server_closed_all_connections_gets_a_new_one() {
+    let both = Both::with(&[Event::default()]).await;
+    let router = reads(Queries::new(both.postgres.clone(), Options::default()));
+    for _ in 0..3 {
+        let answers = futures_util::future::join_all((0..8).map(|_| get(&router, "/query"))).await;
+        assert!(answers.iter().all(|answer| answer.ids() == [1]));
+        let close = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let mut admin = both.database.connect().await;
+        admin.execute(close).await.expect("closed");
+        assert_eq!(get(&router, "/query").await.ids(), [1]);
+    }
+}
