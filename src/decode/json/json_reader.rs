@@ -120,12 +120,22 @@ impl<'a> JsonReader<'a> {
 
     /// The same for a body that is not UTF-8.
     #[cold]
+    #[inline(never)]
     fn checked_since(&self, start: usize) -> RawString<'a> {
         let bytes = &self.bytes[start..self.at];
         std::str::from_utf8(bytes).map_err(|_| bytes)
     }
 
+    #[inline(always)]
     fn skip_space(&mut self) {
+        // Most values have no space before them.
+        if self.byte().is_some_and(|byte| byte <= b' ') {
+            self.skip_more_space();
+        }
+    }
+
+    #[inline(never)]
+    fn skip_more_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
             self.at += 1;
         }
@@ -147,6 +157,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Skips white space and returns the type of the next value.
+    #[inline]
     pub(in crate::decode) fn peek(&mut self) -> Result<JsonType, SyntaxError> {
         self.skip_space();
         match self.byte() {
@@ -156,22 +167,28 @@ impl<'a> JsonReader<'a> {
             Some(b'-' | b'0'..=b'9') => Ok(JsonType::Number),
             Some(b't' | b'f') => Ok(JsonType::Bool),
             Some(b'n') => Ok(JsonType::Null),
-            Some(_) => Err(self.error(self.instead_of("a JSON value is expected"))),
-            None => Err(self.error("the JSON is cut short")),
+            _ => Err(self.unexpected("a JSON value is expected")),
         }
     }
 
     /// Reads one byte of punctuation; `what` is the error text if another byte is found.
+    #[inline(always)]
     fn take(&mut self, byte: u8, what: &'static str) -> Result<(), SyntaxError> {
         self.skip_space();
-        match self.byte() {
-            Some(found) if found == byte => {
-                self.at += 1;
-                Ok(())
-            }
-            Some(_) => Err(self.error(self.instead_of(what))),
-            None => Err(self.error("the JSON is cut short")),
+        if self.byte() != Some(byte) {
+            return Err(self.unexpected(what));
         }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Returns the error for a byte that is not the one `expected`, or for the end.
+    #[cold]
+    fn unexpected(&self, expected: &'static str) -> SyntaxError {
+        self.error(match self.byte() {
+            Some(_) => self.instead_of(expected),
+            None => "the JSON is cut short",
+        })
     }
 
     /// Returns the error text for a byte order mark if one is found here, otherwise `expected`.
@@ -194,6 +211,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Reads the next key of an object, after which its value follows; `None` once the object is closed.
+    #[inline]
     pub(in crate::decode) fn next_key(&mut self) -> Result<Option<JsonString<'a>>, SyntaxError> {
         if self.is_closed(b'}')? {
             return Ok(None);
@@ -208,6 +226,7 @@ impl<'a> JsonReader<'a> {
         Ok(!self.is_closed(b']')?)
     }
 
+    #[inline(always)]
     fn is_closed(&mut self, close: u8) -> Result<bool, SyntaxError> {
         // No value ends with an opening bracket, so one before the reader was just opened, and no comma follows it.
         let is_first = matches!(self.bytes[..self.at].last(), Some(b'{' | b'['));
@@ -228,25 +247,62 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Reads a string.
+    #[inline]
     pub(in crate::decode) fn text(&mut self) -> Result<JsonString<'a>, SyntaxError> {
         self.take(b'"', "a string is expected")?;
         let start = self.at;
-        let mut has_escapes = false;
-        loop {
-            self.at = plain_end(self.bytes, self.at);
-            match self.byte() {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    has_escapes = true;
-                    self.escape()?;
-                }
-                Some(_) => return Err(self.error("a string holds a control character")),
-                None => return Err(self.error("the JSON is cut short")),
-            }
+        self.at = plain_end(self.bytes, self.at);
+        let has_escapes = self.byte() != Some(b'"');
+        if has_escapes {
+            self.skip_escaped()?;
         }
         let raw = self.since(start);
         self.at += 1;
         Ok(JsonString { raw, has_escapes })
+    }
+
+    /// Reads exactly `before` and then a string without escapes; `None`, and nothing is read, if something else follows,
+    /// or if the whole text is not UTF-8.
+    #[inline]
+    pub(in crate::decode) fn plain_text_after(&mut self, before: &[u8]) -> Option<&'a str> {
+        let mut ahead = *self;
+        if !ahead.take_all(before) || !ahead.take_all(b"\"") {
+            return None;
+        }
+        let end = plain_end(self.bytes, ahead.at);
+        let text = self.text?.get(ahead.at..end)?;
+        ahead.at = end;
+        if !ahead.take_all(b"\"") {
+            return None;
+        }
+        *self = ahead;
+        Some(text)
+    }
+
+    /// Reads exactly these bytes; returns false, and nothing is read, if others follow.
+    #[inline]
+    pub(in crate::decode) fn take_all(&mut self, bytes: &[u8]) -> bool {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let is_next = rest.starts_with(bytes);
+        self.at += if is_next { bytes.len() } else { 0 };
+        is_next
+    }
+
+    /// Skips the rest of a string from its first escape to its quote.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] if the string is not valid, also if no escape is found.
+    #[inline(never)]
+    fn skip_escaped(&mut self) -> Result<(), SyntaxError> {
+        loop {
+            match self.byte() {
+                Some(b'"') => return Ok(()),
+                Some(b'\\') => self.escape()?,
+                Some(_) => return Err(self.error("a string holds a control character")),
+                None => return Err(self.error("the JSON is cut short")),
+            }
+            self.at = plain_end(self.bytes, self.at);
+        }
     }
 
     fn escape(&mut self) -> Result<(), SyntaxError> {

@@ -76,12 +76,11 @@ fn first_special(v: u64) -> usize {
 /// too; other bits have no meaning.
 ///
 /// If a byte is below `n`, the high bit of that byte of `v.wrapping_sub(ONES * n) & !v` is set. A borrow can set only
-/// bits of later bytes.
+/// bits of later bytes. With bit 1 inverted, a quote follows the control characters, and everything else stays above.
 const fn specials(v: u64) -> u64 {
-    const fn below(v: u64, n: u64) -> u64 {
-        v.wrapping_sub(ONES * n) & !v
-    }
-    below(v, 0x20) | below(v ^ (ONES * 0x22), 1) | below(v ^ (ONES * 0x5c), 1)
+    let control_or_quote = (v ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+    let backslash = (v ^ (ONES * 0x5c)).wrapping_sub(ONES);
+    (control_or_quote | backslash) & !v
 }
 
 /// One decoded character of a string.

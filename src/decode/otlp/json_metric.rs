@@ -81,7 +81,9 @@ impl MetricBuffers {
         let texts = METRIC.fields.iter().map(|field| field.name);
         let mut names = texts.chain(KINDS);
         let names = [(); 9].map(|()| names.next().unwrap_or_default());
-        let found = members(metric, names, source, |name| rows.unknown(name))?;
+        let found = members(metric, names, source, JsonReader::skip_valid, |name| {
+            rows.unknown(name);
+        })?;
         let (texts, kinds) = found.split_at(METRIC.fields.len());
         let mut repaired = 0;
         self.envelope.clear();
@@ -99,7 +101,9 @@ impl MetricBuffers {
             return Ok(None);
         };
         let names = [DATA_POINTS, "aggregationTemporality", "isMonotonic"];
-        let found = members(&mut at, names, source, |name| rows.unknown(name));
+        let found = members(&mut at, names, source, JsonReader::skip_valid, |name| {
+            rows.unknown(name);
+        });
         let [list, fields @ ..] = found.map_err(|fault| fault.within(kind.name()))?;
         self.data.clear();
         for (field, at) in kind.schema().fields.iter().zip(fields) {

@@ -200,13 +200,14 @@ where
         let start = *at;
         let [current, libraries] = self.lists.scopes;
         let names = ["resource", SCHEMA_URL, current, libraries];
-        let (part, [_, _, scopes, libraries]) = match self.around(at, names, &schema::RESOURCE) {
-            Ok(read) => read,
-            Err(fault) => {
-                *at = self.reject_list(start, &fault)?;
-                return Ok(());
-            }
-        };
+        let (part, [_, _, scopes, libraries]) =
+            match self.around(at, names, &schema::RESOURCE, skip_unread) {
+                Ok(read) => read,
+                Err(fault) => {
+                    *at = self.reject_list(start, &fault)?;
+                    return Ok(());
+                }
+            };
         self.rows
             .resource(EncodedPart::resource(part, self.source)?);
 
@@ -228,13 +229,14 @@ where
             return Ok(());
         };
         let names = [name, SCHEMA_URL, items[0]];
-        let (part, [_, _, list]) = match self.around(at, names, &schema::SCOPE) {
-            Ok(read) => read,
-            Err(fault) => {
-                *at = reject(start, &fault, self.lists.below_scope, self.rows)?;
-                return Ok(());
-            }
-        };
+        let (part, [_, _, list]) =
+            match self.around(at, names, &schema::SCOPE, JsonReader::skip_valid) {
+                Ok(read) => read,
+                Err(fault) => {
+                    *at = reject(start, &fault, self.lists.below_scope, self.rows)?;
+                    return Ok(());
+                }
+            };
         self.rows.scope(EncodedPart::scope(part, self.source)?);
         let Some(list) = list else {
             return Ok(());
@@ -251,8 +253,9 @@ where
         at: &mut JsonReader<'a>,
         names: [&'static str; N],
         schema: &'static MessageSchema,
+        skip: SkipMember<'a>,
     ) -> Result<(SentPart<'a>, [Option<JsonReader<'a>>; N]), Unmapped> {
-        let found = members(at, names, self.source, |name| self.rows.unknown(name))?;
+        let found = members(at, names, self.source, skip, |name| self.rows.unknown(name))?;
         let part = sent_part(names[0], found[0], found[1], schema, self.source)?;
         Ok((part, found))
     }
@@ -333,6 +336,14 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, 
     Ok(items)
 }
 
+/// Skips the value of a member. Below a resource, whose members are skipped before one of them is read, only the end of
+/// a value is looked for.
+type SkipMember<'a> = fn(&mut JsonReader<'a>) -> Result<(), SyntaxError>;
+
+fn skip_unread(reader: &mut JsonReader<'_>) -> Result<(), SyntaxError> {
+    reader.skip().map(drop)
+}
+
 /// Reads the next value, an object or `null`, and returns a reader at the member of each name. A member that is `null`
 /// counts as absent. Other names are passed to `unknown`.
 ///
@@ -342,6 +353,7 @@ pub(in crate::decode) fn members<'a, const N: usize>(
     reader: &mut JsonReader<'a>,
     names: [&'static str; N],
     source: &Source,
+    skip: SkipMember<'a>,
     mut unknown: impl FnMut(&str),
 ) -> Result<[Option<JsonReader<'a>>; N], Unmapped> {
     let mut found = [None; N];
@@ -355,7 +367,7 @@ pub(in crate::decode) fn members<'a, const N: usize>(
         let key = key.decode();
         let kind = reader.peek()?;
         let here = *reader;
-        reader.skip()?;
+        skip(reader)?;
         let is_snake = |name: &&str| !source.limits.strict_json && is_snake_case(&key, name);
         let index = names.iter().position(|name| key == *name);
         let index = index.or_else(|| names.iter().position(is_snake));

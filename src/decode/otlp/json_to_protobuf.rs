@@ -14,11 +14,15 @@ use base64::{Engine as _, alphabet};
 
 use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError};
 use crate::decode::json::string::JsonString;
-use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
+use crate::decode::otlp::schema::{FieldSchema, FieldType, KEY_VALUE, MessageSchema};
 use crate::decode::protobuf::{FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, put_varint as varint};
 use crate::event::Source;
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
+use plain_pair::plain_pair;
 use spelling::{NamesSeen, WrittenField};
+
+/// Attributes in their usual form.
+mod plain_pair;
 
 /// Numbers and enums in all accepted forms.
 mod number;
@@ -176,6 +180,10 @@ fn nested(
     if level > bounds.source.limits.depth.into() {
         // The value becomes an empty one, which is already a level too deep.
         reader.skip()?;
+        return Ok(());
+    }
+    let has_room = level < bounds.source.limits.depth.into();
+    if has_room && std::ptr::eq(schema, &raw const KEY_VALUE) && plain_pair(reader, out) {
         return Ok(());
     }
     let mut names = NamesSeen::default();

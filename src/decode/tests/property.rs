@@ -223,6 +223,14 @@ proptest! {
     }
 
     #[test]
+    fn a_value_that_was_skipped_ends_where_it_ended_before(json in json_value()) {
+        let (mut first, mut again) = (JsonReader::new(&json), JsonReader::new(&json));
+        prop_assert!(first.skip().is_ok());
+        prop_assert!(again.skip_valid().is_ok());
+        prop_assert_eq!(first.at(), again.at());
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         for (signal, encoding) in [
             (Signal::Span, Encoding::Protobuf),

@@ -5,6 +5,7 @@
 
 use crate::decode::json::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
+use crate::decode::json::string::plain_end;
 
 /// Properties of a skipped value that limit or change how it is stored.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +39,11 @@ impl<'a> JsonReader<'a> {
                     levels.push(kind == JsonType::Object);
                     contents.depth = contents.depth.max(levels.len);
                 }
-                JsonType::Text => contents.text(self.text()?),
+                JsonType::Text => {
+                    if let Some(escaped) = self.skip_text()? {
+                        contents.escaped(escaped);
+                    }
+                }
                 JsonType::Number => contents.number(self.number()?),
                 JsonType::Bool => drop(self.bool()?),
                 JsonType::Null => self.null()?,
@@ -48,26 +53,76 @@ impl<'a> JsonReader<'a> {
                 let Some(is_object) = levels.top() else {
                     return Ok((self.since(start).unwrap_or_default(), contents));
                 };
-                if is_object && let Some(key) = self.next_key()? {
-                    contents.text(key);
-                    break;
+                let close = if is_object { b'}' } else { b']' };
+                if self.is_closed(close)? {
+                    levels.pop();
+                    continue;
                 }
-                if !is_object && self.next_element()? {
-                    break;
+                if is_object {
+                    if let Some(escaped) = self.skip_text()? {
+                        contents.escaped(escaped);
+                    }
+                    self.take(b':', "a colon is expected")?;
                 }
-                levels.pop();
+                break;
             }
         }
     }
+
+    /// Skips a string; returns it if it has escapes.
+    #[inline(always)]
+    fn skip_text(&mut self) -> Result<Option<JsonString<'a>>, SyntaxError> {
+        let start = *self;
+        self.take(b'"', "a string is expected")?;
+        self.at = plain_end(self.bytes, self.at);
+        if self.byte() == Some(b'"') {
+            self.at += 1;
+            return Ok(None);
+        }
+        *self = start;
+        self.text().map(Some)
+    }
+
+    /// Skips a value of a text in which [`Self::skip`] has found no fault, by its brackets and strings alone.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] never, if that is so.
+    pub(in crate::decode) fn skip_valid(&mut self) -> Result<(), SyntaxError> {
+        if !matches!(self.peek()?, JsonType::Object | JsonType::Array) {
+            return self.skip().map(drop);
+        }
+        let (bytes, mut at, mut depth) = (self.bytes, self.at, 0usize);
+        while let Some(byte) = bytes.get(at) {
+            at += 1;
+            match byte {
+                b'"' => at = valid_text_end(bytes, at),
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth > 1 => depth -= 1,
+                b'}' | b']' => {
+                    self.at = at;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        Err(self.error("the JSON is cut short"))
+    }
+}
+
+/// Returns the offset behind a valid string, whose first byte is at `at`.
+fn valid_text_end(bytes: &[u8], at: usize) -> usize {
+    let mut end = plain_end(bytes, at);
+    while let Some(b'\\') = bytes.get(end) {
+        end = plain_end(bytes, end + 2);
+    }
+    end + 1
 }
 
 impl SkippedValue {
-    fn text(&mut self, text: JsonString<'_>) {
-        if text.has_escapes {
-            let (nul, has_lone_surrogate) = text.oddities();
-            self.nul += u32::from(nul);
-            self.lone_surrogates += u32::from(has_lone_surrogate);
-        }
+    fn escaped(&mut self, text: JsonString<'_>) {
+        let (nul, has_lone_surrogate) = text.oddities();
+        self.nul += u32::from(nul);
+        self.lone_surrogates += u32::from(has_lone_surrogate);
     }
 
     fn number(&mut self, number: &str) {
@@ -180,6 +235,28 @@ mod tests {
             let expected = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
             assert_eq!(skip(text).is_ok(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_valid_value_ends_where_it_ended_before() {
+        for text in [
+            "1 ",
+            "-1.5e3,",
+            "true]",
+            "null",
+            "\"a]\" ",
+            " {} ",
+            "[[],{}],",
+            r#"{"a\"}":"\\","b":[1,"]",{"c":"\\\""}]} ]"#,
+            "\n{\"long key of a member\" : [ 1.0 , \"\" ] , \"é\" : \"\u{1f600}}\" }}",
+        ] {
+            let (mut first, mut again) = (JsonReader::new(text), JsonReader::new(text));
+            first.skip().expect("valid JSON");
+            again.skip_valid().expect("valid JSON");
+            assert_eq!(again.at, first.at, "{text}");
+        }
+        let cut = JsonReader::new("[\"a").skip_valid().expect_err("cut short");
+        assert_eq!(cut.what, "the JSON is cut short");
     }
 
     #[test]
