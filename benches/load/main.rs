@@ -1,13 +1,19 @@
-//! A load generator and a floor, for `scripts/bench/bench.sh`; not an independent benchmark.
+//! Load generator and floors for `scripts/bench/bench.sh`; not an independent benchmark.
 //!
 //! ```text
-//! load floor                                             a server that reads OTLP bodies and drops them
-//! load flood  URL PID SECONDS CONNECTIONS SPANS          as fast as it goes: spans/s, the server's CPU a span, latency
-//! load steady URL PID SECONDS RATE SPANS                 open loop at RATE spans/s: latency from when each was due
-//! load sync   FILE COUNT                                 write 64 KiB + fdatasync into a preallocated file
+//! load flood  url= pid= spans= connections= seconds=|requests= [body=]   closed loop: spans/s, the server's CPU a span
+//! load steady url= pid= spans= rate= seconds= [samples=]                 open loop: latency from when each was due
+//! load ask    url= paths= count=                                         open loop: latency of GET requests
+//! load drop                                                              floor: a server that reads bodies and drops them
+//! load parse  spans= seconds= body=native|gzip                           floor: serde, or inflate, of the same bodies
+//! load sync   file= spans= rate= seconds= [samples=]                     floor: the same bytes written and synced
+//! load copy   url= statement= file= connections= batch= [rate=]          floor: COPY of the same rows in batches
+//! load sqlite file= source= schema=                                      floor: multi-row inserts of the same rows
+//! load rows   url= statement= count= days= from_ms= connections=                  fills the queries' data set by COPY
 //! ```
 //!
-//! URL is `http://…` for OTLP/HTTP or `grpc://…` for OTLP/gRPC. Each prints one JSON object on one line.
+//! `url` is `http://…` for HTTP or `grpc://…` for OTLP/gRPC. `body` is `spans` by default; `bodies.rs` has all. Each prints one
+//! JSON object on one line.
 //!
 //! **Invariant:** only spans that were acknowledged by 200 are counted.
 
@@ -15,50 +21,70 @@
 
 use std::process::ExitCode;
 
-/// Ready-made OTLP requests.
+/// Named arguments.
+mod arguments;
+
+/// Requests to the queries' API.
+mod ask;
+
+/// Ready-made requests.
 mod bodies;
 
-/// The server that drops.
+/// Floor: COPY in batches.
+mod copy;
+
+/// Floor: the server that drops.
 mod floor;
 
-/// Requests, closed and open loop.
-mod send;
+/// Floor: parsers of the same bodies.
+mod parse;
 
-/// The bare disk.
-mod sync;
-
-/// The CPU time of another process, from `/proc`.
+/// The CPU time of a process, from `/proc`.
 mod process;
 
+/// The queries' data set.
+mod rows;
+
+/// Requests that are sent, closed and open loop.
+mod send;
+
+/// Floor: inserts into SQLite.
+mod sqlite;
+
+/// Floor: the bare disk.
+mod sync;
+
+/// Latencies and due times.
+mod timing;
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args()
+    let all: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some((command, named)) = all.split_first() else {
+        // `cargo bench` runs every bench target: this one prints nothing without arguments.
+        return ExitCode::SUCCESS;
+    };
+    let arguments = arguments::Arguments::read(named);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("the machine has threads");
-    let said = match arguments.as_slice() {
-        ["floor"] => runtime.block_on(floor::serve()),
-        ["flood", url, pid, seconds, connections, spans] => {
-            let plan = send::Plan::read(url, pid, seconds, spans);
-            runtime.block_on(send::flood(plan, number(connections)))
+    let found = runtime.block_on(async {
+        match command.as_str() {
+            "flood" => send::flood(&arguments).await,
+            "steady" => send::steady(&arguments).await,
+            "ask" => ask::measure(&arguments).await,
+            "drop" => floor::serve().await,
+            "parse" => parse::measure(&arguments),
+            "sync" => sync::measure(&arguments),
+            "copy" => copy::measure(&arguments).await,
+            "sqlite" => sqlite::measure(&arguments).await,
+            "rows" => rows::fill(&arguments).await,
+            other => panic!("{other} is no command"),
         }
-        ["steady", url, pid, seconds, rate, spans] => {
-            let plan = send::Plan::read(url, pid, seconds, spans);
-            runtime.block_on(send::steady(plan, number(rate)))
-        }
-        ["sync", file, count] => sync::measure(file, number(count)),
-        // `cargo bench` runs every bench target: this one prints nothing without arguments.
-        _ => return ExitCode::SUCCESS,
-    };
-    println!("{said}");
+    });
+    println!("{found}");
     ExitCode::SUCCESS
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> T {
-    text.parse()
-        .unwrap_or_else(|_| panic!("{text} is not a number"))
 }

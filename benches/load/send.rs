@@ -1,10 +1,10 @@
 //! Requests: closed loop for throughput, open loop for latency.
 //!
-//! **Invariant:** a request of the open loop is timed from when it was due, not from when it could be sent.
+//! **Invariant:** the report counts the items of accepted requests alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -13,52 +13,35 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use crate::{bodies, number, process};
+use crate::arguments::Arguments;
+use crate::bodies::{Bodies, Kind};
+use crate::process;
+use crate::timing::{now_unix_nano, percentile_ms, wait_until, write_samples};
 
-pub(crate) struct Plan {
-    target: Target,
-    pid: u32,
-    seconds: u64,
-    /// A request.
-    spans: u64,
-}
+pub(crate) type Http = Client<HttpConnector, Full<Bytes>>;
 
-impl Plan {
-    pub(crate) fn read(url: &str, pid: &str, seconds: &str, spans: &str) -> Self {
-        Self {
-            target: Target::read(url),
-            pid: number(pid),
-            seconds: number(seconds),
-            spans: number(spans),
-        }
-    }
-}
-
-/// Address and protocol: `http://…` for OTLP/HTTP over HTTP/1.1, `grpc://…` for OTLP/gRPC over HTTP/2.
+/// Address and protocol: `http://…` for HTTP/1.1, `grpc://…` for OTLP/gRPC over HTTP/2.
 #[derive(Clone)]
 struct Target {
     url: String,
     is_grpc: bool,
+    kind: Kind,
 }
 
-type Http = Client<HttpConnector, Full<Bytes>>;
-
 impl Target {
-    fn read(url: &str) -> Self {
-        match url.strip_prefix("grpc://") {
-            Some(address) => Self {
-                url: format!(
+    fn read(url: &str, kind: Kind) -> Self {
+        let (url, is_grpc) = match url.strip_prefix("grpc://") {
+            Some(address) => (
+                format!(
                     "http://{address}/opentelemetry.proto.collector.trace.v1.TraceService/Export"
                 ),
-                is_grpc: true,
-            },
-            None => Self {
-                url: format!("{url}/v1/traces"),
-                is_grpc: false,
-            },
-        }
+                true,
+            ),
+            None if kind == Kind::Native => (format!("{url}/ingest"), false),
+            None => (format!("{url}/v1/traces"), false),
+        };
+        Self { url, is_grpc, kind }
     }
 
     /// A client with separate connections.
@@ -72,23 +55,6 @@ impl Target {
             .build(connector)
     }
 
-    /// The message as it is sent.
-    fn body(&self, message: &[u8], round: u64) -> Bytes {
-        let mut body = Vec::with_capacity(message.len() + 16);
-        if self.is_grpc {
-            body.extend([0; 5]);
-        }
-        body.extend(message);
-        // An unknown field, so that no two requests are equal: the service would recognise the second one.
-        body.push(15 << 3);
-        prost::encoding::encode_varint(round, &mut body);
-        if self.is_grpc {
-            let len = u32::try_from(body.len() - 5).expect("below 4 GiB");
-            body[1..5].copy_from_slice(&len.to_be_bytes());
-        }
-        body.into()
-    }
-
     /// True if the server accepted it: 200, and for gRPC a status of 0.
     async fn post(&self, http: &Http, body: Bytes) -> bool {
         let request = Request::post(&self.url);
@@ -97,11 +63,14 @@ impl Target {
                 .header("content-type", "application/grpc")
                 .header("te", "trailers")
         } else {
-            request.header("content-type", "application/x-protobuf")
+            request.header("content-type", self.kind.content_type())
         };
-        let request = request
-            .body(Full::new(body))
-            .expect("the URL was given rightly");
+        let request = if self.kind == Kind::Gzip {
+            request.header("content-encoding", "gzip")
+        } else {
+            request
+        };
+        let request = request.body(Full::new(body)).expect("the URL is valid");
         let Ok(answer) = http.request(request).await else {
             return false;
         };
@@ -115,123 +84,155 @@ impl Target {
     }
 }
 
-fn now_unix_nano() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970");
-    u64::try_from(now.as_nanos()).expect("until the year 2554")
+/// Reads what both loops have in common.
+fn read(arguments: &Arguments) -> (Target, Arc<Bodies>) {
+    let kind = Kind::read(arguments.optional_text("body"));
+    let target = Target::read(arguments.text("url"), kind);
+    let bodies = Bodies::new(kind, arguments.number("spans"));
+    let bodies = if target.is_grpc {
+        bodies.framed()
+    } else {
+        bodies
+    };
+    (target, Arc::new(bodies))
 }
 
-/// Requests that are made before the clock starts, so that making them costs nothing beside the server.
-fn prepared(count: u64, spans: u64) -> Vec<Vec<u8>> {
-    let now = now_unix_nano();
-    (0..count)
-        .map(|n| bodies::request(n * spans, spans, now))
-        .collect()
-}
-
-/// As fast as `connections` clients can, each with one request at a time.
-pub(crate) async fn flood(plan: Plan, connections: usize) -> String {
-    // Enough that the server's caches see no body often; they are sent in turn.
-    let bodies = Arc::new(prepared(
-        (100_000 / plan.spans).clamp(20, 20_000),
-        plan.spans,
-    ));
+/// As fast as `connections` clients can, each with one request at a time, for `seconds` or until `requests` were sent.
+pub(crate) async fn flood(arguments: &Arguments) -> String {
+    let (target, bodies) = read(arguments);
+    let last = arguments.optional_number("requests").unwrap_or(u64::MAX);
+    let seconds = arguments.optional_number("seconds").unwrap_or(3_600);
     let next = Arc::new(AtomicU64::new(0));
-    let accepted = Arc::new(AtomicU64::new(0));
-    let cpu = process::cpu(plan.pid);
-    let began = Instant::now();
-    let end = began + Duration::from_secs(plan.seconds);
+    let meter = Meter::start(arguments);
+    let end = meter.began + Duration::from_secs(seconds);
     let mut clients = JoinSet::new();
-    for _ in 0..connections {
-        let (bodies, next, accepted) = (bodies.clone(), next.clone(), accepted.clone());
-        let target = plan.target.clone();
+    for _ in 0..arguments.number::<u32>("connections") {
+        let (target, bodies, next) = (target.clone(), bodies.clone(), next.clone());
         clients.spawn(async move {
             let http = target.client();
-            let mut took = Vec::new();
+            let mut outcome = Outcome::default();
             while Instant::now() < end {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                let message = &bodies[usize::try_from(n).expect("fits") % bodies.len()];
-                let body = target.body(message, n);
+                if n >= last {
+                    break;
+                }
+                let body = bodies.body(n);
                 let sent = Instant::now();
-                if target.post(&http, body).await {
-                    accepted.fetch_add(1, Ordering::Relaxed);
-                    took.push(sent.elapsed());
+                outcome.requests += 1;
+                if target.post(&http, body.bytes).await {
+                    outcome.accepted(body.items, sent.elapsed());
                 } else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
-            took
+            outcome
         });
     }
-    let took = clients.join_all().await.concat();
-    let seconds = began.elapsed().as_secs_f64();
-    let sent = next.load(Ordering::Relaxed);
-    let accepted = accepted.load(Ordering::Relaxed);
-    report(
-        &plan,
-        sent,
-        accepted,
-        seconds,
-        process::cpu(plan.pid) - cpu,
-        took,
-    )
-}
-
-/// `rate` spans a second, independent of the server's answers.
-pub(crate) async fn steady(plan: Plan, rate: u64) -> String {
-    let count = plan.seconds * rate / plan.spans;
-    let bodies = prepared(count, plan.spans);
-    let every = Duration::from_nanos(1_000_000_000 * plan.spans / rate);
-    let http = plan.target.client();
-    let cpu = process::cpu(plan.pid);
-    let began = Instant::now();
-    let mut requests = JoinSet::new();
-    for (n, message) in (0_u32..).zip(bodies) {
-        let body = plan.target.body(&message, n.into());
-        let due = began + every * n;
-        tokio::time::sleep_until(due).await;
-        let (http, target) = (http.clone(), plan.target.clone());
-        requests.spawn(async move {
-            let accepted = target.post(&http, body).await;
-            accepted.then(|| due.elapsed())
-        });
+    let mut all = Outcome::default();
+    for outcome in clients.join_all().await {
+        all.add(outcome);
     }
-    let took: Vec<Duration> = requests.join_all().await.into_iter().flatten().collect();
-    let seconds = began.elapsed().as_secs_f64();
-    let accepted = u64::try_from(took.len()).expect("fits");
-    report(
-        &plan,
-        count,
-        accepted,
-        seconds,
-        process::cpu(plan.pid) - cpu,
-        took,
-    )
+    meter.report(all)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn report(
-    plan: &Plan,
+/// `rate` spans a second for `seconds`, independent of the server's answers.
+pub(crate) async fn steady(arguments: &Arguments) -> String {
+    let (target, bodies) = read(arguments);
+    let spans: u64 = arguments.number("spans");
+    let rate: u64 = arguments.number("rate");
+    let requests = arguments.number::<u64>("seconds") * rate / spans;
+    let http = target.client();
+    let meter = Meter::start(arguments);
+    let runtime = tokio::runtime::Handle::current();
+    let began = meter.began;
+    let sending = tokio::task::spawn_blocking(move || {
+        let mut clients = JoinSet::new();
+        for n in 0..requests {
+            let due = began + Duration::from_nanos(n * 1_000_000_000 * spans / rate);
+            wait_until(due);
+            let body = bodies.body(n);
+            let (http, target) = (http.clone(), target.clone());
+            let post = async move {
+                let accepted = target.post(&http, body.bytes).await;
+                (accepted, body.items, due.elapsed())
+            };
+            clients.spawn_on(post, &runtime);
+        }
+        clients
+    });
+    let clients = sending.await.expect("the pace is kept");
+    let mut all = Outcome::default();
+    for (accepted, items, took) in clients.join_all().await {
+        all.requests += 1;
+        if accepted {
+            all.accepted(items, took);
+        }
+    }
+    if let Some(file) = arguments.optional_text("samples") {
+        write_samples(file, &all.took);
+    }
+    meter.report(all)
+}
+
+#[derive(Default)]
+struct Outcome {
     requests: u64,
-    accepted: u64,
-    seconds: f64,
-    cpu: Duration,
-    mut took: Vec<Duration>,
-) -> String {
-    let spans = accepted * plan.spans;
-    format!(
-        r#"{{"requests":{requests},"accepted":{accepted},"spans":{spans},"spans_per_s":{:.0},"cpu_us_per_span":{:.3},"p50_ms":{:.2},"p99_ms":{:.2}}}"#,
-        spans as f64 / seconds,
-        cpu.as_secs_f64() * 1e6 / (spans.max(1)) as f64,
-        percentile_ms(&mut took, 50),
-        percentile_ms(&mut took, 99)
-    )
+    spans: u64,
+    took: Vec<Duration>,
 }
 
-/// In milliseconds; 0 of nothing.
-pub(crate) fn percentile_ms(took: &mut [Duration], percent: usize) -> f64 {
-    took.sort_unstable();
-    let at = (took.len() * percent / 100).min(took.len().saturating_sub(1));
-    took.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
+impl Outcome {
+    fn accepted(&mut self, items: u64, took: Duration) {
+        self.spans += items;
+        self.took.push(took);
+    }
+
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.spans += other.spans;
+        self.took.extend(other.took);
+    }
+}
+
+/// Clock and CPU times since the first request.
+struct Meter {
+    pid: u32,
+    began: Instant,
+    began_unix_nano: u64,
+    cpu: Duration,
+    own_cpu: Duration,
+}
+
+impl Meter {
+    fn start(arguments: &Arguments) -> Self {
+        let pid = arguments.number("pid");
+        Self {
+            pid,
+            cpu: process::cpu(pid),
+            own_cpu: process::own_cpu(),
+            began_unix_nano: now_unix_nano(),
+            began: Instant::now(),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn report(self, mut all: Outcome) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let spans = all.spans.max(1) as f64;
+        let cpu = (process::cpu(self.pid).saturating_sub(self.cpu)).as_secs_f64();
+        let own_cpu = (process::own_cpu() - self.own_cpu).as_secs_f64();
+        format!(
+            r#"{{"requests":{},"accepted":{},"spans":{},"began_unix_nano":{},"seconds":{seconds:.3},"spans_per_s":{:.0},"requests_per_s":{:.0},"cpu_us_per_span":{:.4},"generator_us_per_span":{:.4},"p50_ms":{:.3},"p99_ms":{:.3}}}"#,
+            all.requests,
+            all.took.len(),
+            all.spans,
+            self.began_unix_nano,
+            all.spans as f64 / seconds,
+            all.took.len() as f64 / seconds,
+            cpu * 1e6 / spans,
+            own_cpu * 1e6 / spans,
+            percentile_ms(&mut all.took, 50),
+            percentile_ms(&mut all.took, 99)
+        )
+    }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::{Disk, DiskFile, is_full, is_passing, read_full, write_all};
 use crate::journal::format::segment::{BLOCK, BLOCK_BYTES, spare_mark};
+use crate::journal::io_mode::IoMode;
 use crate::journal::recovery::segment_files::segment_path;
 use crate::journal::segment_index::Segment;
 use crate::journal::{AppendError, Journal, Shared, lock};
@@ -20,8 +21,14 @@ use crate::journal::{AppendError, Journal, Shared, lock};
 /// One for the append thread, one in reserve.
 const SPARES: usize = 2;
 
-/// Zeros are written and synced in pieces of this many bytes, so that the journal's own sync never waits for many.
-const FILL_BYTES: usize = 256 << 10;
+/// Returns the bytes of the pieces in which zeros are written and synced: few, so that the journal's own sync never
+/// waits for many. Direct I/O costs CPU for each write and sync more than for each byte, and leaves no dirty pages.
+const fn fill_bytes(io: IoMode) -> usize {
+    match io {
+        IoMode::Direct => 1 << 20,
+        IoMode::Buffered => 256 << 10,
+    }
+}
 
 /// A segment file that holds nothing.
 pub(super) struct Spare {
@@ -104,14 +111,14 @@ impl RoomError {
 }
 
 impl SegmentPool {
-    pub(super) fn new(next_file: u64, used_bytes: u64) -> Self {
+    pub(super) fn new(next_file: u64, used_bytes: u64, io: IoMode) -> Self {
         Self {
             spares: VecDeque::new(),
             wanted: SPARES,
             used_bytes,
             next_file,
             fill_began_at: 0,
-            zeros: AlignedBuffer::zeroed(FILL_BYTES),
+            zeros: AlignedBuffer::zeroed(fill_bytes(io)),
         }
     }
 
@@ -308,7 +315,7 @@ impl Shared {
         let Some(spare) = spares.front_mut() else {
             return false;
         };
-        let zeros = &zeros[..self.next_piece(spare.filled)];
+        let zeros = self.next_piece(zeros, spare.filled);
         let filled_after = spare.filled + zeros.len() as u64;
         if zeros.is_empty() || filled_after > allowed {
             return false;
@@ -327,11 +334,11 @@ impl Shared {
         }
     }
 
-    /// Returns the bytes of the piece of a spare that is overwritten at `done`; 0 at its end. The last block bears the
-    /// spare's mark.
-    fn next_piece(&self, done: u64) -> usize {
+    /// Returns the zeros for the piece of a spare at `done`; none at its end. The last block bears the spare's mark.
+    fn next_piece<'a>(&self, zeros: &'a [u8], done: u64) -> &'a [u8] {
         let end = self.settings.segment_bytes - BLOCK_BYTES;
-        usize::try_from(end.saturating_sub(done)).map_or(FILL_BYTES, |left| left.min(FILL_BYTES))
+        let left = usize::try_from(end.saturating_sub(done)).unwrap_or(usize::MAX);
+        &zeros[..left.min(zeros.len())]
     }
 
     /// Removes a spare after a failed sync: the contents of its file are unknown.
@@ -352,7 +359,7 @@ impl Shared {
         let aging = self.settings.unstored_age_limit();
         for index in 0..pool.spares.len() {
             let spare = &pool.spares[index];
-            let zeros = &pool.zeros[..self.next_piece(spare.cleared)];
+            let zeros = self.next_piece(&pool.zeros, spare.cleared);
             let cleared_after = spare.cleared + zeros.len() as u64;
             if zeros.is_empty() || spare.since.elapsed() < time_to_clear(cleared_after, end, aging)
             {

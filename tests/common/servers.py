@@ -37,8 +37,11 @@ def ask(url, body=None, headers=None):
 
 
 @contextlib.contextmanager
-def process(binary, directory, **settings):
-    """Runs the service with its data in `directory`; yields the child and the address of each of `LISTENERS`."""
+def process(binary, directory, under=(), **settings):
+    """Runs the service with its data in `directory`; yields the child and the address of each of `LISTENERS`.
+
+    `under` is the command of a tool that runs the binary, such as a profiler.
+    """
     ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
     log = f"{directory}/log"
 
@@ -56,7 +59,7 @@ def process(binary, directory, **settings):
         **ports,
         **settings,
     }
-    with running([os.path.abspath(binary)], log, env=environment, cwd=directory) as child:
+    with running([*under, os.path.abspath(binary)], log, env=environment, cwd=directory) as child:
         yield child, until("the service listens", listeners)
 
 

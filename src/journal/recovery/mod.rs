@@ -138,7 +138,7 @@ fn recovered(
     let (noted, positions_file) = positions_file::read(&*disk, dir);
     let (pool, mut state) = recover(&*disk, &settings, &noted)?;
     state.volume = space;
-    tracing::info!(dir = %dir.display(), io = io.name(), "the journal is open");
+    tracing::info!(dir = %dir.display(), io = %io.name(), "the journal is open");
     Ok(Shared {
         disk,
         settings,
@@ -240,7 +240,11 @@ fn recover(
     let mut recovery = Recovery {
         disk,
         settings,
-        pool: SegmentPool::new(next_file.map_or(1, |number| number + 1), used_bytes),
+        pool: SegmentPool::new(
+            next_file.map_or(1, |number| number + 1),
+            used_bytes,
+            settings.io,
+        ),
         state: StreamTable::default(),
     };
     let mut streams: BTreeMap<(u64, StreamId), Vec<(SegmentHeader, SegmentFile)>> = BTreeMap::new();

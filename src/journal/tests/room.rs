@@ -146,11 +146,14 @@ fn recovery_on_a_full_disk_may_be_cut_short_again_and_again() {
 #[test]
 fn a_spare_is_filled_in_synced_pieces_at_no_more_than_twice_the_pace_of_what_is_appended() {
     in_both_modes(|| {
-        const PIECE: u64 = 256 << 10;
+        let piece: u64 = match IO.get() {
+            IoSetting::Buffered => 256 << 10,
+            IoSetting::Auto | IoSetting::Direct => 1 << 20,
+        };
         let disk = SimDisk::new();
         let options = Options {
-            segment_bytes: Some(4 * PIECE),
-            budget_bytes: Some(64 * PIECE),
+            segment_bytes: Some(4 * piece),
+            budget_bytes: Some(64 * piece),
             ..options()
         };
         let journal = still(&disk, &options);
@@ -161,14 +164,14 @@ fn a_spare_is_filled_in_synced_pieces_at_no_more_than_twice_the_pace_of_what_is_
             disk.syncs() - begun
         };
         assert_eq!(filled(), 0, "nothing is filled while nothing is appended");
-        journal.shared.count_appended(PIECE / 2 - 1);
+        journal.shared.count_appended(piece / 2 - 1);
         assert_eq!(filled(), 0);
         journal.shared.count_appended(1);
         assert_eq!(filled(), 1);
-        journal.shared.count_appended(PIECE);
+        journal.shared.count_appended(piece);
         assert_eq!(filled(), 3);
-        assert_eq!(disk.largest_write() as u64, PIECE);
-        journal.shared.count_appended(100 * PIECE);
+        assert_eq!(disk.largest_write() as u64, piece);
+        journal.shared.count_appended(100 * piece);
         assert_eq!(filled(), 4, "the one that is taken next, and no other");
     });
 }

@@ -1,0 +1,6 @@
+"""All targets, in the order of docs/performance.md."""
+
+from scripts.bench.targets import acknowledging, embedding, encodings, memory, receiving, restarting, storing
+
+MODULES = [receiving, acknowledging, storing, encodings, embedding, memory, restarting]
+TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}
