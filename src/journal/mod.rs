@@ -19,11 +19,11 @@
 //! out. Only a full volume does not break it: the failed group's positions become a hole, and the journal continues in
 //! another file once there is room.
 //!
-//! The writer reads synced records that are not stored ([`Journal::read`]), from memory or from the disk, and commits their rows and their positions
-//! in one transaction of the database: the records are **stored**. Then it reports the positions to the journal
-//! ([`Journal::mark_stored`]), which keeps them in memory only. After a crash before the commit the records are read
-//! again. After a crash between commit and report nothing is written twice: the writer first reads the stored positions
-//! from the database, and reports these.
+//! The writer reads synced records that are not stored ([`Journal::read`]), from memory or from the disk, and commits
+//! their rows and their positions in one transaction of the database: the records are **stored**. Then it reports the
+//! positions to the journal ([`Journal::mark_stored`]), which keeps them in memory only. After a crash before the commit
+//! the records are read again. After a crash between commit and report nothing is written twice: the writer first reads
+//! the stored positions from the database, and reports these.
 //!
 //! A sealed segment is **recycled** once all of its positions are stored, nobody reads it, and [`Options::keep_stored`]
 //! has passed since then (or room is short). The recycler thread writes the freed positions to the file `positions`,

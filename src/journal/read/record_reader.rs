@@ -77,13 +77,15 @@ impl RecordPage {
     /// Adds entries of the segment: those in the window, else those on the disk up to the next one in the window.
     fn read_segment(&mut self, shared: &Shared, segment: &Segment) -> io::Result<()> {
         let last = segment.last();
+        // Even if memory has all of them: a process without descriptors could not look up the totals of what it then
+        // stores, so nothing is handed on before it has one.
+        let file = shared.disk.open(&segment.path)?;
         self.take_from_window(shared, last);
         if self.next > last || self.bytes_left == 0 {
             return Ok(());
         }
         let in_window = lock(&shared.window).next_at(self.stream, self.next);
         let last = in_window.map_or(last, |n| last.min(n - 1));
-        let file = shared.disk.open(&segment.path)?;
         let window = (self.bytes_left as u64).clamp(64 << 10, 1 << 20);
         let mut walk = IndexedScan::new(segment, file, self.next, window);
         // Offset of the first byte that may belong to a position without a readable header.
