@@ -248,6 +248,12 @@ fn assert_pair_agrees(key: &[u8], value: &[u8]) {
             let limits = Limits { nodes, ..limits };
             assert_agrees(&field(9, &pair[..end]), &SPAN, limits);
         }
+        // Lengths that are too long or too short by one are among these.
+        for (at, step) in (0..pair.len()).flat_map(|at| [(at, 1), (at, u8::MAX)]) {
+            let mut odd = pair.clone();
+            odd[at] = odd[at].wrapping_add(step);
+            assert_agrees(&odd, &KEY_VALUE, limits);
+        }
         assert_agrees(&[&pair[..], &[0x18, 1]].concat(), &KEY_VALUE, limits);
         assert_agrees(&field(9, &[&pair[..], &pair].concat()), &SPAN, limits);
     }
