@@ -56,7 +56,8 @@ pub struct DecodeReport {
     pub unknown: UnknownMemberReport,
     /// Latest time that an accepted item gives, in Unix nanoseconds; `None` if no item gives one.
     pub latest_unix_nano: Option<i64>,
-    /// An OTLP request with items, of which nothing was rejected, sanitised or changed, so that [`clean_events`] makes its rows.
+    /// An OTLP request with items, of which nothing was rejected, sanitised or changed, so that [`clean_events`] makes
+    /// its rows.
     pub is_clean: bool,
     /// The first unknown JSON name of an OTLP request in which no item was found; escaped, at most 64 characters.
     pub unknown_name: Option<String>,
