@@ -64,15 +64,21 @@ fn a_writer_that_falls_behind_finds_the_oldest_in_memory_and_the_rest_on_the_dis
     });
 }
 
+/// A journal with a large window, in which one record is.
+fn with_one_record() -> (SimDisk, Journal, tokio::runtime::Runtime) {
+    let disk = SimDisk::new();
+    let journal = open_with(&disk, &with_window(1 << 20));
+    let runtime = runtime();
+    runtime.block_on(append(&journal, 1, 3000)).unwrap();
+    settle(&journal);
+    (disk, journal, runtime)
+}
+
 #[test]
 fn the_window_never_shows_a_record_whose_group_found_the_volume_full() {
     in_both_modes(|| {
-        let disk = SimDisk::new();
-        let journal = open_with(&disk, &with_window(1 << 20));
+        let (disk, journal, runtime) = with_one_record();
         let stream = journal.streams()[0].id;
-        let runtime = runtime();
-        runtime.block_on(append(&journal, 1, 3000)).unwrap();
-        settle(&journal);
         disk.set_room(Some(0));
         let failed = runtime.block_on(append(&journal, 2, 3000));
         assert_eq!(failed, Err(AppendError::Unknown));
@@ -90,12 +96,8 @@ fn the_window_never_shows_a_record_whose_group_found_the_volume_full() {
 #[test]
 fn the_window_never_shows_a_record_whose_sync_failed() {
     in_both_modes(|| {
-        let disk = SimDisk::new();
-        let journal = open_with(&disk, &with_window(1 << 20));
+        let (disk, journal, runtime) = with_one_record();
         let stream = journal.streams()[0].id;
-        let runtime = runtime();
-        runtime.block_on(append(&journal, 1, 3000)).unwrap();
-        settle(&journal);
         disk.inject(Fault::Sync(1));
         let failed = runtime.block_on(append(&journal, 2, 3000));
         assert_eq!(failed, Err(AppendError::Unknown));
