@@ -16,8 +16,6 @@ from scripts.bench.result import table
 from scripts.bench.targets import TARGETS
 from tests.common import ROOT
 
-# Data directory, write-ahead log and temporary files of a PostgreSQL without rows.
-POSTGRES_GIB = 5
 ROWS = 10_000_000
 
 
@@ -43,14 +41,14 @@ def arguments():
     return options
 
 
-def list_targets():
+def list_targets(rows):
     for target in TARGETS.values():
-        print(f"{target.name:16} {target.disk_gib + POSTGRES_GIB:>4.0f} GiB  {target.about}")
+        print(f"{target.name:20} {target.disk_needed_gib(rows):>4.0f} GiB  {target.about}")
 
 
-def check_disk(targets):
+def check_disk(targets, rows):
     """Ends the run if a target needs more disk than there is."""
-    needed = POSTGRES_GIB + max(target.disk_gib for target in targets)
+    needed = max(target.disk_needed_gib(rows) for target in targets)
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free / (1 << 30)
     print(f"needs up to {needed:.0f} GiB in {place}, which has {free:.0f} GiB free", flush=True)
@@ -89,9 +87,9 @@ def machine():
 def main():
     options = arguments()
     if "list" in options.targets:
-        return list_targets()
+        return list_targets(options.rows)
     targets = [TARGETS[name] for name in options.targets]
-    check_disk(targets)
+    check_disk(targets, options.rows)
     check_programs(targets)
     builds = [Build("", os.path.abspath(options.binary or build_service()))]
     if options.against:

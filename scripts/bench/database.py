@@ -42,8 +42,10 @@ class Postgres:
     @contextlib.contextmanager
     def session(self, url, statements):
         """Runs statements in a session that ends with the block; yields a function that waits for a count above zero."""
+        name = "bench-session"
         command = ["psql", url, "--no-psqlrc", "--quiet", "--command", statements]
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment = {**os.environ, "PGAPPNAME": name}
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
         def await_count(question):
             until(question, lambda: int(self.sql(url, question)) or None)
@@ -53,7 +55,8 @@ class Postgres:
         finally:
             child.kill()
             child.wait()
-            self.sql(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()")
+            # The server would notice the closed connection only after the statement.
+            self.sql(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'")
 
     def new_name(self):
         self.made += 1

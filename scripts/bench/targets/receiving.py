@@ -8,7 +8,7 @@ import os
 import re
 import sys
 
-from scripts.bench.result import absolute, compare
+from scripts.bench.result import compare
 from scripts.bench.sides import dropping_server, idle_collector, queueing_collector, service
 from scripts.bench.target import Target
 from tests.common import ROOT
@@ -219,7 +219,7 @@ def one_span(bench):
 TARGETS = [
     Target("receive", 4, "CPU a span of 500-span requests into fresh segments, beside a Collector that stores nothing", receive),
     Target("receive-recycled", 8, "the same into recycled segments", receive_recycled),
-    Target("receive-instructions", 1, "instructions a span of the same requests", receive_instructions, ("valgrind",)),
+    Target("receive-instructions", 1, "instructions a span of the same requests", receive_instructions, programs=("valgrind",)),
     Target("receive-rate", 16, "spans accepted a second, beside a Collector with a synced queue", receive_rate),
     Target("one-span", 4, "requests of one span over 128 connections, beside a server that drops the body", one_span),
 ]

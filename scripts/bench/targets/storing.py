@@ -17,6 +17,12 @@ SPANS = 500
 CONNECTIONS = 4
 
 
+def rate_of(ours, sent):
+    """Waits for the last commit; returns rows a second since the first request."""
+    ours.await_drained()
+    return round(sent["spans"] / (time.time() - sent["began_unix_nano"] / 1e9))
+
+
 def end_to_end_once(bench, build, body="spans", export=None):
     """Sends requests and waits for the last commit; returns rows a second, and CPU of service and generator a span."""
     with bench.postgres.database() as url, service(bench, build, url) as ours:
@@ -30,8 +36,7 @@ def end_to_end_once(bench, build, body="spans", export=None):
             connections=CONNECTIONS,
             body=body,
         )
-        ours.await_drained()
-        seconds = time.time() - sent["began_unix_nano"] / 1e9
+        rate = rate_of(ours, sent)
         cpu = ours.cpu_seconds() - cpu
         check_accepted(sent)
         check_counted(sent["spans"], bench.postgres.rows(url), "the table")
@@ -39,7 +44,7 @@ def end_to_end_once(bench, build, body="spans", export=None):
             bench.postgres.export(url, export)
         return {
             "rows": sent["spans"],
-            "rows_per_s": round(sent["spans"] / seconds),
+            "rows_per_s": rate,
             "cpu_us_per_span": round(cpu / sent["spans"] * 1e6, 3),
             "generator_us_per_span": sent["generator_us_per_span"],
         }
@@ -67,7 +72,7 @@ def end_to_end(bench):
     one_trace = {build.name: [] for build in bench.builds}
     one, two = [], []
     file = bench.path("rows")
-    for round in bench.rounds(3):
+    for _ in bench.rounds(3):
         for build in bench.builds:
             export = file if not os.path.exists(file) else None
             figures = end_to_end_once(bench, build, export=export)
