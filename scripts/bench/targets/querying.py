@@ -18,7 +18,7 @@ ANSWERS = 200
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 # An open loop goes on sending while an answer is late: these queries wait, and none is refused.
-CONCURRENCY = "200"
+CONCURRENCY = "64"
 NEWEST = "ORDER BY timestamp DESC, id DESC LIMIT 100"
 # Rows a second that are written meanwhile, and the bound of p99 in multiples of p50.
 WRITING = {5_000: 3, 20_000: 10}
