@@ -18,6 +18,9 @@ const WARM_UP: usize = 10;
 /// A request is due after this many times the usual duration of an answer.
 const PACE: u32 = 3;
 const LEAST_PACE: Duration = Duration::from_millis(5);
+/// A slow query is asked less often, within this time, but at least [`LEAST_COUNT`] times.
+const TIME: Duration = Duration::from_secs(20);
+const LEAST_COUNT: u32 = 20;
 
 async fn get(http: Http, url: String) -> usize {
     let request = Request::get(&url).body(Full::new(Bytes::new()));
@@ -53,7 +56,8 @@ pub(crate) async fn measure(arguments: &Arguments) -> String {
     }
     warm.sort_unstable();
     let every = (warm[WARM_UP / 2] * PACE).max(LEAST_PACE);
-    let count: u32 = arguments.number("count");
+    let in_time = u32::try_from(TIME.as_millis() / every.as_millis()).expect("few");
+    let count = arguments.number::<u32>("count").min(in_time.max(LEAST_COUNT));
     let runtime = tokio::runtime::Handle::current();
     let began = Instant::now();
     let asking = tokio::task::spawn_blocking(move || {

@@ -131,7 +131,7 @@ impl Row {
             field(out, format!("{:016x}", scatter(root | 1 << 63)).as_bytes());
         }
         field(out, format!("GET /resource/{name}").as_bytes());
-        let status: &[u8] = if self.random % 100 < 2 {
+        let status: &[u8] = if self.random % 100 < 4 {
             b"ERROR"
         } else {
             b"UNSET"

@@ -12,7 +12,6 @@ import time
 
 from scripts.bench.database import COPY_IN
 from scripts.bench.sides import service
-from tests.common.programs import until
 
 DAYS = 30
 SERVICES = 20
@@ -47,8 +46,9 @@ def dataset(bench, build, rows):
     postgres = bench.postgres
     with postgres.database() as url:
         # The service makes its schema.
-        with service(bench, build, url) as ours:
-            until("the schema is complete", lambda: True if ours.metric("ruvvector_partitions_ahead_days") >= 7 else None)
+        with service(bench, build, url):
+            # It ends with the partitions of today and of a week.
+            await_rows(postgres, url, "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('telemetry_events')", 8)
         postgres.add_days(url, DAYS)
         postgres.sql(url, *resources())
         from_ms = first_day_ms()
