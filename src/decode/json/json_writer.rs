@@ -145,6 +145,14 @@ pub(in crate::decode) fn text(out: &mut JsonText<'_>, text: &[u8]) {
     out.push('"');
 }
 
+/// Writes a string that was found to be plain ASCII ([`is_plain_ascii`]).
+#[inline]
+pub(in crate::decode) fn plain_text(out: &mut JsonText<'_>, text: &[u8]) {
+    out.push('"');
+    out.push_utf8(text);
+    out.push('"');
+}
+
 fn push_escaped(out: &mut JsonText<'_>, text: &str) {
     let mut rest = text;
     loop {

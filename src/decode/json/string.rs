@@ -37,8 +37,11 @@ pub(in crate::decode) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
 #[inline]
 pub(in crate::decode) fn is_plain_ascii(text: &[u8]) -> bool {
     let eight = |bytes: &[u8; 8]| {
+        // No byte from 0x80 on is plain, so a subtraction need not spare the high bits that are set.
         let v = u64::from_le_bytes(*bytes);
-        specials(v) | v
+        let quote = (v ^ (ONES * 0x22)).wrapping_sub(ONES);
+        let backslash = (v ^ (ONES * 0x5c)).wrapping_sub(ONES);
+        v | v.wrapping_sub(ONES * 0x20) | quote | backslash
     };
     let found = match (
         text.last_chunk(),

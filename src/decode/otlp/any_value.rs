@@ -70,7 +70,11 @@ fn object_at(out: &mut JsonText<'_>, pairs: &KeyValues<'_>, style: &ValueStyle, 
     out.push('{');
     for pair in pairs.iter() {
         json_writer::separate(out);
-        json_writer::text(out, &pair.key);
+        if pair.is_plain {
+            json_writer::plain_text(out, &pair.key);
+        } else {
+            json_writer::text(out, &pair.key);
+        }
         out.push_str(": ");
         value_at(out, pair.value, style, levels);
     }

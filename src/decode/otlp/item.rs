@@ -197,8 +197,30 @@ pub(in crate::decode) fn cut_columns(
         + is_cut(&PROVIDER_KEYS, PROVIDER_CHARACTERS)
 }
 
+/// Returns a number in which the bits of the keys' lengths are set.
+const fn lengths(keys: &[&str]) -> u32 {
+    let (mut lengths, mut index) = (0, 0);
+    while index < keys.len() {
+        lengths |= 1 << keys[index].len();
+        index += 1;
+    }
+    lengths
+}
+
+/// The lengths of all keys that name a column.
+const KEY_LENGTHS: u32 = lengths(&CORRELATION_ID_KEYS) | lengths(&PROVIDER_KEYS);
+
 /// Returns the value of the first of `keys` whose attribute can be a name.
 fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
+    // Most items have no such attribute, and few have one of the same length.
+    let is_one = |key: &[u8]| {
+        key.len() < 32
+            && KEY_LENGTHS >> key.len() & 1 == 1
+            && keys.iter().any(|known| known.as_bytes() == key)
+    };
+    if !attributes.iter().any(|pair| is_one(&pair.key)) {
+        return None;
+    }
     keys.iter()
         .find_map(|key| any_value::name_of(attributes.find(key.as_bytes())?))
 }

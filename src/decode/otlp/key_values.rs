@@ -55,6 +55,8 @@ fn first_eight(text: &[u8]) -> [u8; 8] {
 pub(in crate::decode) struct KeyValue<'a> {
     rank: u64,
     pub(in crate::decode) key: Cow<'a, [u8]>,
+    /// The key needs no escape.
+    pub(in crate::decode) is_plain: bool,
     pub(in crate::decode) value: &'a [u8],
 }
 
@@ -140,10 +142,16 @@ impl<'a> KeyValue<'a> {
     #[inline]
     fn read(pair: &'a [u8], order: KeyOrder) -> Self {
         let (key, value) = short_pair(pair).unwrap_or_else(|| key_and_value(pair));
-        let key = stored_key(key);
+        let is_plain = is_plain_ascii(key);
+        let key = if key.first() == Some(&b'$') || !is_plain && key.contains(&0) {
+            Cow::Owned(stored_key(key))
+        } else {
+            Cow::Borrowed(key)
+        };
         Self {
             rank: order.rank(&key),
             key,
+            is_plain,
             value,
         }
     }
@@ -203,17 +211,8 @@ fn key_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Returns a key as it is stored: without a NUL, and with one more dollar if it begins with one, as the tags do.
-#[inline]
-fn stored_key(key: &[u8]) -> Cow<'_, [u8]> {
-    if key.first() == Some(&b'$') || !is_plain_ascii(key) && key.contains(&0) {
-        Cow::Owned(changed_key(key))
-    } else {
-        Cow::Borrowed(key)
-    }
-}
-
 #[cold]
-fn changed_key(key: &[u8]) -> Vec<u8> {
+fn stored_key(key: &[u8]) -> Vec<u8> {
     let mut changed = Vec::with_capacity(key.len() + 1);
     if key.first() == Some(&b'$') {
         changed.push(b'$');
