@@ -3,7 +3,7 @@
 //! **Invariant:** an accepted time is not before 1970 and at most 24 hours after receipt.
 
 use crate::decode::decode_report::echo;
-use crate::decode::json::json_writer;
+use crate::decode::json::json_number;
 
 const DAY_MS: i64 = 86_400_000;
 /// A number below this limit is rejected as seconds: as milliseconds it would be a time before March 1973.
@@ -17,7 +17,7 @@ const TOO_LATE: &str = "more than 24 hours after receipt";
 
 /// Converts a JSON number to Unix milliseconds; discards its fraction.
 pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String> {
-    let plain = json_writer::plain_digits(number).ok_or("the number is too long")?;
+    let plain = json_number::plain_digits(number).ok_or("the number is too long")?;
     if plain.starts_with('-') {
         return Err("a time before 1970".to_owned());
     }

@@ -11,6 +11,9 @@ pub(in crate::decode) mod json_text;
 /// A writer of JSON in the form that JSONB prints.
 pub(in crate::decode) mod json_writer;
 
+/// Numbers in the form that JSONB prints.
+pub(in crate::decode) mod json_number;
+
 /// JSON strings and their escapes.
 pub(in crate::decode) mod string;
 

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::decode::json::json_number;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
@@ -113,7 +114,7 @@ fn scalar(json: &str, out: &mut JsonText<'_>) -> Result<(), SyntaxError> {
         }
         [b'-' | b'0'..=b'9', ..] => {
             let too_long = JsonReader::new(json).error("the number is too long");
-            json_writer::plain_number(out, json).ok_or(too_long)?;
+            json_number::plain_number(out, json).ok_or(too_long)?;
         }
         _ => out.push_str(json),
     }

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::key_values::{KeyOrder, KeyValues};
@@ -122,8 +123,8 @@ fn value_at(out: &mut JsonText<'_>, message: &[u8], style: &ValueStyle, levels: 
         Some((2, FieldValue::Varint(value))) => {
             out.push_str(if value == 0 { "false" } else { "true" });
         }
-        Some((3, FieldValue::Varint(value))) => json_writer::signed(out, value.cast_signed()),
-        Some((4, FieldValue::Fixed64(bits))) => json_writer::double(out, f64::from_bits(bits)),
+        Some((3, FieldValue::Varint(value))) => json_number::signed(out, value.cast_signed()),
+        Some((4, FieldValue::Fixed64(bits))) => json_number::double(out, f64::from_bits(bits)),
         Some((5 | 6, FieldValue::Bytes(_))) if levels == 0 => {
             out.mark_invalid();
             out.push_str("null");

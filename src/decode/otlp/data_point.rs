@@ -41,6 +41,7 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
+use crate::decode::json::json_number;
 use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
@@ -113,7 +114,7 @@ impl<'m> DataPoint<'m> {
         ] {
             if let Some(value) = value {
                 json_writer::key(out, name);
-                json_writer::double(out, value);
+                json_number::double(out, value);
             }
         }
         metric.write_part(MetricPart::NameAndUnit, shared, style, out);
@@ -144,14 +145,14 @@ impl<'m> DataPoint<'m> {
             out,
             "bucketCounts",
             fields.bucket_counts.fixed64s(),
-            json_writer::unsigned,
+            json_number::unsigned,
         );
         if column_time(fields.time).is_none() {
             time_member(out, "timeUnixNano", fields.time);
         }
         json_writer::double_member(out, "zeroThreshold", fields.zero_threshold);
         let bounds = fields.explicit_bounds.fixed64s().map(f64::from_bits);
-        json_writer::array_member(out, "explicitBounds", bounds, json_writer::double);
+        json_writer::array_member(out, "explicitBounds", bounds, json_number::double);
         let quantiles = fields.quantile_values.messages();
         json_writer::array_member(out, "quantileValues", quantiles, write_quantile);
         time_member(out, "startTimeUnixNano", fields.start);

@@ -7,6 +7,7 @@ use crate::text;
 use std::borrow::Cow;
 
 use crate::decode::event_metadata::WriteMetadata;
+use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
@@ -264,7 +265,7 @@ pub(in crate::decode) fn time_member(out: &mut JsonText<'_>, name: &str, time: u
 /// Writes a time as a string.
 pub(in crate::decode) fn time_text(out: &mut JsonText<'_>, time: u64) {
     out.push('"');
-    json_writer::unsigned(out, time);
+    json_number::unsigned(out, time);
     out.push('"');
 }
 

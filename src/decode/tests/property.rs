@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use prost::Message as _;
 
+use crate::decode::json::json_number;
 use crate::decode::json::json_reader::JsonReader;
 use crate::decode::json::json_text::json_string;
 use crate::decode::json::json_writer;
@@ -267,7 +268,7 @@ proptest! {
     fn a_number_in_plain_digits_is_the_same_number(
         number in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?",
     ) {
-        if let Some(plain) = json_writer::plain_digits(&number) {
+        if let Some(plain) = json_number::plain_digits(&number) {
             prop_assert!(plain.len() <= 400 && !plain.contains(['e', 'E']), "{}", plain);
             let value = |text: &str| text.parse::<f64>().map(|value| value + 0.0);
             prop_assert_eq!(value(&plain), value(&number));

@@ -3,8 +3,9 @@
 //! **Invariant:** a value skipped without an error is valid JSON; there is no recursion, and each level of nesting
 //! needs one bit of memory.
 
+use crate::decode::json::json_number;
 use crate::decode::json::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
-use crate::decode::json::json_writer;
+
 use crate::decode::json::string::plain_end;
 
 /// Properties of a skipped value that limit or change how it is stored.
@@ -126,7 +127,7 @@ impl SkippedValue {
     }
 
     fn number(&mut self, number: &str) {
-        match json_writer::plain_len(number) {
+        match json_number::plain_len(number) {
             Some(len) => self.swell_bytes += len.saturating_sub(number.len()),
             None => self.has_long_number = true,
         }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a list of numbers reads the same whether it is packed, unpacked or in parts.
 
+use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
@@ -21,11 +22,11 @@ impl PointNumber {
         match self {
             Self::Integer(value) => {
                 json_writer::key(out, "asInt");
-                json_writer::signed(out, value);
+                json_number::signed(out, value);
             }
             Self::Double(value) => {
                 json_writer::key(out, "asDouble");
-                json_writer::double(out, value);
+                json_number::double(out, value);
             }
         }
     }
@@ -103,7 +104,7 @@ pub(super) fn buckets_member(out: &mut JsonText<'_>, name: &str, buckets: Repeat
         json_writer::integer_member(out, "offset", zigzag(offset));
     }
     let counts = buckets.messages().flat_map(|part| varints(part, 2));
-    json_writer::array_member(out, "bucketCounts", counts, json_writer::unsigned);
+    json_writer::array_member(out, "bucketCounts", counts, json_number::unsigned);
     out.push('}');
 }
 

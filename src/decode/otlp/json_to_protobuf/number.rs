@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-use crate::decode::json::json_writer;
+use crate::decode::json::json_number;
+
 use crate::decode::otlp::json_to_protobuf::{Json, JsonReader, SyntaxError};
 use crate::decode::otlp::schema::EnumNames;
 
@@ -63,7 +64,7 @@ pub(super) fn unsigned<T: std::str::FromStr>(
 
 /// Returns a number's plain digits before and after the point.
 fn plain(number: &str) -> Option<(String, String)> {
-    let plain = json_writer::plain_digits(number.trim_ascii())?;
+    let plain = json_number::plain_digits(number.trim_ascii())?;
     Some(match plain.split_once('.') {
         Some((whole, fraction)) => (whole.to_owned(), fraction.to_owned()),
         None => (plain, String::new()),
