@@ -59,24 +59,61 @@ impl<'a> ProtobufReader<'a> {
     // Inlined, the result stays in registers: validating a request of spans takes a fifth fewer instructions.
     #[inline(always)]
     pub(super) fn field(&mut self) -> Result<Option<(u32, FieldValue<'a>)>, Malformed> {
+        match self.key()? {
+            END => Ok(None),
+            key => Ok(Some((key >> 3, self.value(key)?))),
+        }
+    }
+
+    /// Reads the key of the next field ([`key`]), whose value is read next; [`END`] at the end.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a field number that is 0 or out of range, or a truncated key.
+    #[inline(always)]
+    pub(super) fn key(&mut self) -> Result<u32, Malformed> {
         if self.rest.is_empty() {
-            return Ok(None);
+            return Ok(END);
         }
         let key = u32::try_from(self.varint()?)
             .map_err(|_| Malformed("a field number is out of range"))?;
-        let number = key >> 3;
-        if number == 0 {
+        if key >> 3 == 0 {
             return Err(Malformed("a field has the number 0"));
         }
-        let value = match wire_type(key) {
+        Ok(key)
+    }
+
+    /// Reads the value of the field whose key was read.
+    ///
+    /// # Errors
+    /// [`Malformed`] as for [`Self::field`].
+    #[inline(always)]
+    pub(super) fn value(&mut self, key: u32) -> Result<FieldValue<'a>, Malformed> {
+        Ok(match wire_type(key) {
             VARINT => FieldValue::Varint(self.varint()?),
-            FIXED64 => FieldValue::Fixed64(u64::from_le_bytes(self.array()?)),
+            FIXED64 => FieldValue::Fixed64(self.fixed64()?),
             LENGTH_DELIMITED => FieldValue::Bytes(self.bytes()?),
             3 | 4 => return Err(Malformed("it holds a group")),
-            FIXED32 => FieldValue::Fixed32(u32::from_le_bytes(self.array()?)),
+            FIXED32 => FieldValue::Fixed32(self.fixed32()?),
             _ => return Err(Malformed("a field has an unknown wire type")),
-        };
-        Ok(Some((number, value)))
+        })
+    }
+
+    /// Reads a number of 64 bits, whose key was read before.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is truncated.
+    #[inline]
+    pub(super) fn fixed64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// Reads a number of 32 bits, whose key was read before.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is truncated.
+    #[inline]
+    pub(super) fn fixed32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
     }
 
     /// Returns the next byte without reading it.
@@ -139,29 +176,34 @@ impl<'a> ProtobufReader<'a> {
                 self.rest = rest;
                 Ok(u64::from(*high) << 7 | u64::from(low & 0x7f))
             }
-            _ => self.long_varint(),
-        }
-    }
-
-    #[inline(never)]
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0u64;
-        for (index, byte) in self.rest.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if *byte < 0x80 {
-                if index == 9 && *byte > 1 {
-                    break;
-                }
-                self.rest = &self.rest[index + 1..];
-                return Ok(value);
+            _ => {
+                let (value, rest) = long_varint(self.rest)?;
+                self.rest = rest;
+                Ok(value)
             }
         }
-        Err(if self.rest.len() < 10 {
-            CUT_SHORT
-        } else {
-            Malformed("a number is too long")
-        })
     }
+}
+
+/// Reads a varint of any length, and returns it with the bytes behind it.
+// No reference to a reader is passed, so that readers stay in registers.
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> Result<(u64, &[u8]), Malformed> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if *byte < 0x80 {
+            if index == 9 && *byte > 1 {
+                break;
+            }
+            return Ok((value, &bytes[index + 1..]));
+        }
+    }
+    Err(if bytes.len() < 10 {
+        CUT_SHORT
+    } else {
+        Malformed("a number is too long")
+    })
 }
 
 impl<'a> FieldValue<'a> {
@@ -184,6 +226,14 @@ impl<'a> FieldValue<'a> {
             Self::Varint(_) | Self::Fixed64(_) | Self::Fixed32(_) => Err(WRONG_TYPE),
         }
     }
+}
+
+/// Returned in place of a key at the end of a message. No field has it.
+pub(super) const END: u32 = 0;
+
+/// Returns the key of a field with that number whose value has that wire type.
+pub(super) const fn key(number: u32, wire_type: u8) -> u32 {
+    number << 3 | wire_type as u32
 }
 
 /// Returns the wire type of a key.

@@ -46,13 +46,17 @@ use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, low32, time_member,
+    Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, time_member,
 };
-use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::{KeyOrder, KeyValueMemory, KeyValues};
 use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
+use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Signal};
-use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
+use point_fields::PointFields;
+use values::{PointNumber, buckets_member, write_exemplar, write_quantile};
+
+/// The fields of a point's message.
+mod point_fields;
 
 /// The values of a point: numbers, buckets, quantiles, exemplars.
 pub(in crate::decode) mod values;
@@ -64,37 +68,15 @@ pub(in crate::decode) struct DataPoint<'m> {
     fields: PointFields<'m>,
 }
 
-/// The fields of points of all kinds, read from a valid message, with the ranges of their lists.
-#[derive(Debug, Default)]
-struct PointFields<'m> {
-    /// Unix time in nanoseconds; 0 = not given.
-    start: u64,
-    /// Unix time in nanoseconds; 0 = not given, for which the point is rejected.
-    time: u64,
-    flags: u32,
-    attributes: RepeatedField<'m>,
-    exemplars: RepeatedField<'m>,
-    value: Option<PointNumber>,
-    count: u64,
-    sum: Option<f64>,
-    min: Option<f64>,
-    max: Option<f64>,
-    bucket_counts: RepeatedField<'m>,
-    explicit_bounds: RepeatedField<'m>,
-    scale: i32,
-    zero_count: u64,
-    zero_threshold: f64,
-    positive: RepeatedField<'m>,
-    negative: RepeatedField<'m>,
-    quantile_values: RepeatedField<'m>,
-}
-
 impl<'m> DataPoint<'m> {
-    pub(in crate::decode) fn read(metric: &'m OtlpMetric<'m>, fields: &ItemFields<'m>) -> Self {
-        Self {
+    pub(in crate::decode) fn read(
+        metric: &'m OtlpMetric<'m>,
+        message: &'m [u8],
+    ) -> Result<Self, Malformed> {
+        Ok(Self {
             metric,
-            fields: PointFields::read(metric.data, fields),
-        }
+            fields: PointFields::read(metric.data, message)?,
+        })
     }
 
     /// Writes the members in JSONB's order of keys.
@@ -178,75 +160,14 @@ impl<'m> DataPoint<'m> {
     }
 
     fn pairs(&self, style: &ValueStyle, memory: &mut KeyValueMemory) -> KeyValues<'m> {
-        let RepeatedField { number, range } = self.fields.attributes;
-        KeyValues::read_into(memory, range, number, style.attributes, style.order)
-    }
-}
-
-impl<'m> PointFields<'m> {
-    fn read(data: MetricData, fields: &ItemFields<'m>) -> Self {
-        let list = |number| RepeatedField {
-            number,
-            range: fields.range(number),
-        };
-        let double = |number| fields.fixed64(number).map(f64::from_bits);
-        let common = Self {
-            start: fields.fixed64(2).unwrap_or_default(),
-            time: fields.fixed64(3).unwrap_or_default(),
-            ..Self::default()
-        };
-        let flags = |number| low32(fields.varint(number));
-        match data {
-            MetricData::Gauge | MetricData::Sum => Self {
-                attributes: list(7),
-                exemplars: list(5),
-                // The last member of the `oneof` counts.
-                value: if fields.is_after(6, 4) {
-                    let value = fields.fixed64(6);
-                    value.map(|value| PointNumber::Integer(value.cast_signed()))
-                } else {
-                    double(4).map(PointNumber::Double)
-                },
-                flags: flags(8),
-                ..common
-            },
-            MetricData::Histogram => Self {
-                attributes: list(9),
-                exemplars: list(8),
-                bucket_counts: list(6),
-                explicit_bounds: list(7),
-                count: fields.fixed64(4).unwrap_or_default(),
-                sum: double(5),
-                min: double(11),
-                max: double(12),
-                flags: flags(10),
-                ..common
-            },
-            MetricData::ExponentialHistogram => Self {
-                attributes: list(1),
-                exemplars: list(11),
-                positive: list(8),
-                negative: list(9),
-                count: fields.fixed64(4).unwrap_or_default(),
-                sum: double(5),
-                min: double(12),
-                max: double(13),
-                scale: zigzag(fields.varint(6)),
-                zero_count: fields.fixed64(7).unwrap_or_default(),
-                zero_threshold: double(14).unwrap_or_default(),
-                flags: flags(10),
-                ..common
-            },
-            MetricData::Summary => Self {
-                attributes: list(7),
-                quantile_values: list(6),
-                count: fields.fixed64(4).unwrap_or_default(),
-                // A summary's sum is not optional: 0 is its default.
-                sum: double(5).filter(|sum| sum.to_bits() != 0),
-                flags: flags(8),
-                ..common
-            },
-        }
+        let attributes = self.fields.attributes;
+        KeyValues::read_into(
+            memory,
+            attributes.bytes(),
+            attributes.number,
+            style.attributes,
+            style.order,
+        )
     }
 }
 
@@ -265,7 +186,10 @@ impl OtlpItem for DataPoint<'_> {
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (self.fields.attributes.range, self.fields.attributes.number)
+        (
+            self.fields.attributes.bytes(),
+            self.fields.attributes.number,
+        )
     }
 
     fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {

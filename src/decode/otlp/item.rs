@@ -11,11 +11,11 @@ use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
-use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::{KeyValueMemory, KeyValues};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::otlp::validate::Invalid;
+use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
@@ -46,8 +46,11 @@ pub(in crate::decode) trait ItemKind {
     /// Returns the message by which an item is validated.
     fn schema(&self) -> &'static MessageSchema;
 
-    /// Reads the fields of a valid item.
-    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> Self::Item<'m>;
+    /// Reads the fields of an item. If a field is given several times, the last value counts.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the item is not protobuf.
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Self::Item<'m>, Malformed>;
 }
 
 /// The plain fields of a valid item.

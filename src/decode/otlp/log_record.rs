@@ -27,13 +27,15 @@ use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, time_member, time_text,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
+    column_time, correlation_id, is_id, long_name_member, low32, time_member, time_text,
 };
-use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
+use crate::decode::protobuf::{
+    self, FIXED32, FIXED64, LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, key,
+};
 use crate::event::{Event, Position, Signal};
 
 /// The kind of log records.
@@ -47,15 +49,28 @@ impl ItemKind for LogRecordItems {
         &schema::LOG_RECORD
     }
 
-    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> OtlpLogRecord<'m> {
-        OtlpLogRecord::read(fields)
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<OtlpLogRecord<'m>, Malformed> {
+        OtlpLogRecord::read(message)
     }
 }
+
+// The keys of a log record's fields.
+const TIME: u32 = key(1, FIXED64);
+const SEVERITY_NUMBER: u32 = key(2, VARINT);
+const SEVERITY_TEXT: u32 = key(3, LENGTH_DELIMITED);
+const BODY: u32 = key(5, LENGTH_DELIMITED);
+const ATTRIBUTE: u32 = key(6, LENGTH_DELIMITED);
+const DROPPED_ATTRIBUTES: u32 = key(7, VARINT);
+const FLAGS: u32 = key(8, FIXED32);
+const TRACE_ID: u32 = key(9, LENGTH_DELIMITED);
+const SPAN_ID: u32 = key(10, LENGTH_DELIMITED);
+const OBSERVED_TIME: u32 = key(11, FIXED64);
+const EVENT_NAME: u32 = key(12, LENGTH_DELIMITED);
 
 /// The plain fields of a log record and the range of its attributes.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct OtlpLogRecord<'a> {
-    attributes: &'a [u8],
+    attributes: FieldRange<'a>,
     body: Option<&'a [u8]>,
     trace_id: &'a [u8],
     span_id: &'a [u8],
@@ -71,19 +86,29 @@ pub(in crate::decode) struct OtlpLogRecord<'a> {
 }
 
 impl<'a> OtlpLogRecord<'a> {
-    fn read(fields: &ItemFields<'a>) -> Self {
-        Self {
-            attributes: fields.range(6),
-            body: fields.message(5),
-            trace_id: fields.bytes(9),
-            span_id: fields.bytes(10),
-            event_name: fields.bytes(12),
-            severity_text: fields.bytes(3),
-            severity_number: low32(fields.varint(2)).cast_signed(),
-            occurred: fields.fixed64(1).unwrap_or_default(),
-            observed: fields.fixed64(11).unwrap_or_default(),
-            flags: fields.fixed32(8),
-            dropped_attributes: low32(fields.varint(7)),
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut record = Self::default();
+        let mut reader = ProtobufReader::new(message);
+        loop {
+            let before = reader.rest();
+            match reader.key()? {
+                protobuf::END => return Ok(record),
+                TIME => record.occurred = reader.fixed64()?,
+                SEVERITY_NUMBER => record.severity_number = low32(reader.varint()?).cast_signed(),
+                SEVERITY_TEXT => record.severity_text = reader.bytes()?,
+                BODY => record.body = Some(reader.bytes()?),
+                ATTRIBUTE => {
+                    reader.bytes()?;
+                    record.attributes.extend(before, reader.rest());
+                }
+                DROPPED_ATTRIBUTES => record.dropped_attributes = low32(reader.varint()?),
+                FLAGS => record.flags = reader.fixed32()?,
+                TRACE_ID => record.trace_id = reader.bytes()?,
+                SPAN_ID => record.span_id = reader.bytes()?,
+                OBSERVED_TIME => record.observed = reader.fixed64()?,
+                EVENT_NAME => record.event_name = reader.bytes()?,
+                key => drop(reader.value(key)?),
+            }
         }
     }
 
@@ -142,11 +167,11 @@ impl OtlpItem for OtlpLogRecord<'_> {
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (self.attributes, 6)
+        (self.attributes.bytes(), 6)
     }
 
     fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
-        let (bytes, limit) = (self.attributes, place.style.attributes);
+        let (bytes, limit) = (self.attributes.bytes(), place.style.attributes);
         let attributes =
             KeyValues::read_into(&mut memory.attributes, bytes, 6, limit, place.style.order);
         let sent = column_time(self.time());

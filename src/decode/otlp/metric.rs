@@ -18,7 +18,6 @@ use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::data_point::DataPoint;
 use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
-use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::{column, last_text};
 use crate::decode::otlp::row_builder::RowBuilder;
@@ -287,8 +286,8 @@ impl ItemKind for OtlpMetric<'_> {
         self.point()
     }
 
-    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> DataPoint<'m> {
-        DataPoint::read(self, fields)
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<DataPoint<'m>, Malformed> {
+        DataPoint::read(self, message)
     }
 }
 

@@ -20,9 +20,6 @@ pub(in crate::decode) mod schema;
 /// Validation of one item before it is mapped.
 pub(in crate::decode) mod validate;
 
-/// The fields of a valid item, by their places.
-pub(in crate::decode) mod item_fields;
-
 /// Merging of messages that arrive in pieces.
 pub(in crate::decode) mod pieces;
 

@@ -171,7 +171,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             return Ok(());
         }
         let valid = match self.validation {
-            ItemValidation::Done => ValidItem::of_clean(message, source)?,
+            ItemValidation::Done => ValidItem::of_clean(message, source),
             ItemValidation::Needed => match ValidItem::of(message, kind.schema(), source) {
                 Ok(valid) => valid,
                 Err(Invalid::Malformed(malformed)) => return Err(malformed),
@@ -181,7 +181,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
                 }
             },
         };
-        let item = kind.read(&valid.fields());
+        let item = kind.read(&valid.item)?;
         if let Some((field, reason)) = item.fault() {
             self.reject(Some(field), || reason.to_owned());
             return Ok(());

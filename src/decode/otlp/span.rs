@@ -14,14 +14,15 @@ use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, attributes_member, repeated};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow, column_time,
-    correlation_id, is_id, long_name_member, low32, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
+    column_time, correlation_id, is_id, long_name_member, low32, time_member,
 };
-use crate::decode::otlp::item_fields::ItemFields;
 use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
-use crate::decode::protobuf::{FieldValue, ProtobufReader};
+use crate::decode::protobuf::{
+    self, FIXED32, FIXED64, FieldValue, LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, key,
+};
 use crate::event::{Event, EventFlags, Signal};
 
 /// The kind of spans.
@@ -35,17 +36,35 @@ impl ItemKind for SpanItems {
         &schema::SPAN
     }
 
-    fn read<'m>(&'m self, fields: &ItemFields<'m>) -> OtlpSpan<'m> {
-        OtlpSpan::read(fields)
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<OtlpSpan<'m>, Malformed> {
+        OtlpSpan::read(message)
     }
 }
+
+// The keys of a span's fields.
+const TRACE_ID: u32 = key(1, LENGTH_DELIMITED);
+const SPAN_ID: u32 = key(2, LENGTH_DELIMITED);
+const TRACE_STATE: u32 = key(3, LENGTH_DELIMITED);
+const PARENT_SPAN_ID: u32 = key(4, LENGTH_DELIMITED);
+const NAME: u32 = key(5, LENGTH_DELIMITED);
+const KIND: u32 = key(6, VARINT);
+const START: u32 = key(7, FIXED64);
+const END: u32 = key(8, FIXED64);
+const ATTRIBUTE: u32 = key(9, LENGTH_DELIMITED);
+const DROPPED_ATTRIBUTES: u32 = key(10, VARINT);
+const EVENT: u32 = key(11, LENGTH_DELIMITED);
+const DROPPED_EVENTS: u32 = key(12, VARINT);
+const LINK: u32 = key(13, LENGTH_DELIMITED);
+const DROPPED_LINKS: u32 = key(14, VARINT);
+const STATUS: u32 = key(15, LENGTH_DELIMITED);
+const FLAGS: u32 = key(16, FIXED32);
 
 /// The plain fields of a span and the ranges of its lists.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct OtlpSpan<'a> {
-    attributes: &'a [u8],
-    events: &'a [u8],
-    links: &'a [u8],
+    attributes: FieldRange<'a>,
+    events: FieldRange<'a>,
+    links: FieldRange<'a>,
     trace_id: &'a [u8],
     span_id: &'a [u8],
     parent_span_id: &'a [u8],
@@ -65,31 +84,41 @@ pub(in crate::decode) struct OtlpSpan<'a> {
 }
 
 impl<'a> OtlpSpan<'a> {
-    fn read(fields: &ItemFields<'a>) -> Self {
-        let dropped = |number| low32(fields.varint(number)).into();
-        let mut span = Self {
-            attributes: fields.range(9),
-            events: fields.range(11),
-            links: fields.range(13),
-            trace_id: fields.bytes(1),
-            span_id: fields.bytes(2),
-            parent_span_id: fields.bytes(4),
-            trace_state: fields.bytes(3),
-            name: fields.bytes(5),
-            kind: low32(fields.varint(6)).cast_signed(),
-            start: fields.fixed64(7).unwrap_or_default(),
-            end: fields.fixed64(8).unwrap_or_default(),
-            flags: fields.fixed32(16),
-            dropped_attributes: dropped(10),
-            dropped_events: dropped(12),
-            dropped_links: dropped(14),
-            status_message: &[],
-            status_code: 0,
-        };
-        for status in repeated(fields.range(15), 15) {
-            span.status(status);
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut span = Self::default();
+        let mut reader = ProtobufReader::new(message);
+        loop {
+            let before = reader.rest();
+            match reader.key()? {
+                protobuf::END => return Ok(span),
+                TRACE_ID => span.trace_id = reader.bytes()?,
+                SPAN_ID => span.span_id = reader.bytes()?,
+                TRACE_STATE => span.trace_state = reader.bytes()?,
+                PARENT_SPAN_ID => span.parent_span_id = reader.bytes()?,
+                NAME => span.name = reader.bytes()?,
+                KIND => span.kind = low32(reader.varint()?).cast_signed(),
+                START => span.start = reader.fixed64()?,
+                END => span.end = reader.fixed64()?,
+                ATTRIBUTE => {
+                    reader.bytes()?;
+                    span.attributes.extend(before, reader.rest());
+                }
+                DROPPED_ATTRIBUTES => span.dropped_attributes = low32(reader.varint()?).into(),
+                EVENT => {
+                    reader.bytes()?;
+                    span.events.extend(before, reader.rest());
+                }
+                DROPPED_EVENTS => span.dropped_events = low32(reader.varint()?).into(),
+                LINK => {
+                    reader.bytes()?;
+                    span.links.extend(before, reader.rest());
+                }
+                DROPPED_LINKS => span.dropped_links = low32(reader.varint()?).into(),
+                STATUS => span.status(reader.bytes()?),
+                FLAGS => span.flags = reader.fixed32()?,
+                key => drop(reader.value(key)?),
+            }
         }
-        span
     }
 
     fn status(&mut self, status: &'a [u8]) {
@@ -115,11 +144,11 @@ impl<'a> OtlpSpan<'a> {
         out.push('{');
         long_name_member(out, "name", self.name);
         json_writer::number_member(out, "flags", self.flags.into());
-        let links = repeated(self.links, 13);
+        let links = repeated(self.links.bytes(), 13);
         json_writer::array_member(out, "links", links, |out, link| {
             write_link(out, link, style);
         });
-        let events = repeated(self.events, 11);
+        let events = repeated(self.events.bytes(), 11);
         json_writer::array_member(out, "events", events, |out, event| {
             write_event(out, event, style);
         });
@@ -170,11 +199,11 @@ impl OtlpItem for OtlpSpan<'_> {
     }
 
     fn attributes(&self) -> (&[u8], u32) {
-        (self.attributes, 9)
+        (self.attributes.bytes(), 9)
     }
 
     fn row(&self, place: &ItemContext<'_>, memory: &mut RowMemory, take: &mut TakeRow<'_>) {
-        let (bytes, limit) = (self.attributes, place.style.attributes);
+        let (bytes, limit) = (self.attributes.bytes(), place.style.attributes);
         let attributes =
             KeyValues::read_into(&mut memory.attributes, bytes, 9, limit, place.style.order);
         let mut flags = place.flags;

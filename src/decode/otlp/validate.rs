@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use crate::decode::otlp::item_fields::{FieldPlaces, ItemFields};
 use crate::decode::otlp::pieces::merged;
 use crate::decode::otlp::schema::{FieldType, KEY_VALUE, KnownField, MessageSchema};
 use crate::decode::plain_text::is_plain;
@@ -41,8 +40,6 @@ pub(in crate::decode) struct ValidItem<'a> {
     /// Number of bytes by which its row exceeds the message. Counts only values that grow to a multiple: digits of
     /// doubles, control characters, empty values, and small numbers with long names.
     pub(in crate::decode) expansion_bytes: usize,
-    /// The places of the item's fields.
-    places: FieldPlaces,
     /// The message as received.
     bytes: &'a [u8],
     /// An embedded message is given in more than one piece.
@@ -67,40 +64,30 @@ impl<'a> ValidItem<'a> {
             repairs: Sanitized::default(),
             longest_value_bytes: 0,
             expansion_bytes: 0,
-            places: FieldPlaces::default(),
             bytes,
             has_pieces: false,
             nodes_left: limits.nodes,
             limits,
         };
-        valid.fields_of_item(schema)?;
+        valid.message(bytes, schema, 0)?;
         if valid.has_pieces && source.merges_pieces() {
-            let merged = merged(&valid.item, schema)?;
-            valid.places = FieldPlaces::of(&merged)?;
-            valid.item = Cow::Owned(merged);
+            valid.item = Cow::Owned(merged(&valid.item, schema)?);
         }
         Ok(valid)
     }
 
-    /// Takes a message that was found clean before. Only the places of its own fields are read.
-    ///
-    /// # Errors
-    /// [`Malformed`] if these are not protobuf.
-    pub(in crate::decode) fn of_clean(
-        bytes: &'a [u8],
-        source: &'a Source,
-    ) -> Result<Self, Malformed> {
-        Ok(Self {
+    /// Takes a message that was found clean before, without looking at it.
+    pub(in crate::decode) fn of_clean(bytes: &'a [u8], source: &'a Source) -> Self {
+        Self {
             item: Cow::Borrowed(bytes),
             repairs: Sanitized::default(),
             longest_value_bytes: 0,
             expansion_bytes: bytes.len(),
-            places: FieldPlaces::of(bytes)?,
             bytes,
             has_pieces: false,
             nodes_left: 0,
             limits: &source.limits,
-        })
+        }
     }
 
     /// Returns whether nothing of the message was changed, and it expands to no more than its double.
@@ -110,33 +97,7 @@ impl<'a> ValidItem<'a> {
             && self.expansion_bytes <= self.bytes.len()
     }
 
-    /// Returns the item's fields.
-    pub(in crate::decode) fn fields(&self) -> ItemFields<'_> {
-        ItemFields {
-            message: &self.item,
-            places: &self.places,
-        }
-    }
-
-    /// Validates the item's own fields and notes their places.
-    fn fields_of_item(&mut self, schema: &'static MessageSchema) -> Result<(), Invalid> {
-        let bytes = self.bytes;
-        let mut message = self.open(bytes, schema, 0)?;
-        let mut reader = ProtobufReader::new(bytes);
-        let offset = |reader: &ProtobufReader<'_>| bytes.len() - reader.rest().len();
-        loop {
-            let key = offset(&reader);
-            let Some(field) = schema.next_field(&mut reader)? else {
-                return Ok(());
-            };
-            let value = offset(&reader);
-            self.value(&mut message, field, &mut reader)?;
-            self.places
-                .note(field.schema.number, key, value, offset(&reader));
-        }
-    }
-
-    /// Validates a message in the item.
+    /// Validates the item, or a message in it.
     fn message(
         &mut self,
         bytes: &[u8],

@@ -6,7 +6,7 @@ use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
-use crate::decode::otlp::item::{Hex, is_id, low32, time_member};
+use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
 use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
@@ -36,18 +36,23 @@ impl PointNumber {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RepeatedField<'m> {
     pub(super) number: u32,
-    pub(super) range: &'m [u8],
+    pub(super) range: FieldRange<'m>,
 }
 
 impl<'m> RepeatedField<'m> {
+    /// Returns the part of the message from the first to the last element.
+    pub(super) fn bytes(self) -> &'m [u8] {
+        self.range.bytes()
+    }
+
     /// Returns the elements of a list of messages.
     pub(super) fn messages(self) -> impl Iterator<Item = &'m [u8]> {
-        repeated(self.range, self.number)
+        repeated(self.bytes(), self.number)
     }
 
     /// Returns the elements of a list of 64-bit numbers.
     pub(super) fn fixed64s(self) -> impl Iterator<Item = u64> {
-        fields(self.range, self.number).flat_map(|value| {
+        fields(self.bytes(), self.number).flat_map(|value| {
             let (alone, packed) = match value {
                 FieldValue::Fixed64(number) => (Some(number), &[][..]),
                 FieldValue::Bytes(packed) => (None, packed.as_chunks::<8>().0),
