@@ -49,7 +49,7 @@ use crate::decode::otlp::item::{
     Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, time_member,
 };
 use crate::decode::otlp::key_values::{KeyOrder, KeyValueMemory, KeyValues};
-use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
+use crate::decode::otlp::metric::{MetricFields, MetricPart, OtlpMetric};
 use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Signal};
 use point_fields::PointFields;
