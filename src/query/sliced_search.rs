@@ -3,7 +3,7 @@
 //! The indexes answer a trace, a correlation id and a range of times directly. Every other search has three steps:
 //!
 //! 1. Search the newest [`crate::query::Options::window_rows`] by the index on `timestamp`. Common values fill the page from
-//!    these, or from a second, larger window.
+//!    these.
 //! 2. If the page is not full and a filter can skip block ranges, search the table in slices, newest first: ranges of days,
 //!    or parts of a day. These statements have no order, so that the planner uses the summaries of the block ranges: a day
 //!    without the value costs next to nothing. The times of the events found so far decide the length of the next slice.
@@ -37,11 +37,8 @@ use crate::query::statement::{Dialect, SqlStatement};
 /// Number of matches from which a slice is split.
 const MANY_MATCHES: usize = 200;
 
-/// Factor by which the second window is larger.
-const WIDER: u8 = 10;
-
-/// The same where block ranges can be skipped, so that slices cost less than a larger window.
-const WIDER_BEFORE_SLICES: u8 = 3;
+/// Factor by which a second window is larger.
+const WIDER: u32 = 10;
 
 /// The matches in a slice.
 enum SliceMatches {
@@ -59,15 +56,7 @@ impl PostgresQuery<'_> {
         }
         let skips_blocks = search.offset == 0 && search.filters.iter().any(Filter::skips_blocks);
         if !skips_blocks {
-            // Without block ranges, a wider window costs less than a second one.
-            let mut rest = RestOfSearch::new(search);
-            let rows = 4 * self.reader.options.window_rows;
-            if !self.by_windows(&mut rest, rows, WIDER).await? {
-                let plain = select::plain(Dialect::Postgres, &rest.search);
-                let found = self.rows(plain).await?;
-                self.add(&mut rest, found);
-            }
-            return Ok(rest.page);
+            return self.by_windows(search).await;
         }
         if let Some(span) = search.narrow_span() {
             let days = Days::of_span(&span);
@@ -80,15 +69,45 @@ impl PostgresQuery<'_> {
         }
         let mut rest = RestOfSearch::new(search);
         let rows = self.reader.options.window_rows;
-        if !self
-            .by_windows(&mut rest, rows, WIDER_BEFORE_SLICES)
-            .await?
-        {
+        if !self.by_window(search, &mut rest, rows).await? {
             self.by_slices(&mut rest).await?;
             let page_ends = self.reader.page_ends;
             page_ends.learn(search, &rest.page, rest.wanted);
         }
         Ok(rest.page)
+    }
+
+    /// Searches a window and, if that shows that the page will be full, a larger one; then all rows in order. Without block
+    /// ranges that can be skipped, a wide window costs less than a second one.
+    async fn by_windows(&mut self, search: &Search) -> Result<ResultPage, QueryError> {
+        let mut rest = RestOfSearch::new(search);
+        let rows = 4 * self.reader.options.window_rows;
+        for rows in [rows, rows.saturating_mul(WIDER)] {
+            let found_before = rest.page.events.len();
+            if self.by_window(search, &mut rest, rows).await? {
+                return Ok(rest.page);
+            }
+            let found = rest.page.events.len().saturating_sub(found_before);
+            if found * usize::try_from(WIDER).unwrap_or(usize::MAX) < rest.wanted {
+                break;
+            }
+        }
+        let plain = select::plain(Dialect::Postgres, &rest.search);
+        let found = self.rows(plain).await?;
+        self.add(&mut rest, found);
+        Ok(rest.page)
+    }
+
+    /// Performs step 1 of the module's description for the rest of a search. Returns `true` if the page is complete.
+    async fn by_window(
+        &mut self,
+        search: &Search,
+        rest: &mut RestOfSearch,
+        rows: u32,
+    ) -> Result<bool, QueryError> {
+        let found = self.rows(window(&rest.search, rows)).await?;
+        self.add(rest, found);
+        Ok(rest.is_full() || search.is_bounded() && self.holds_at_most(rest, rows).await?)
     }
 
     /// Searches the days in which the events of a narrow search are received as one slice, then makes sure that no other
@@ -110,29 +129,6 @@ impl PostgresQuery<'_> {
             self.merge(&mut rest, found);
         }
         Ok(Some(rest.page))
-    }
-
-    /// Performs step 1 of the module's description: searches `rows` rows, then `wider` times as many if these can be
-    /// expected to fill the page. Returns `true` if the page is complete.
-    async fn by_windows(
-        &mut self,
-        rest: &mut RestOfSearch,
-        rows: u32,
-        wider: u8,
-    ) -> Result<bool, QueryError> {
-        let is_bounded = rest.search.is_bounded();
-        for rows in [rows, rows.saturating_mul(wider.into())] {
-            let found = self.rows(window(&rest.search, rows)).await?;
-            let events = found.events.len();
-            self.add(rest, found);
-            if rest.is_full() || is_bounded && self.holds_at_most(rest, rows).await? {
-                return Ok(true);
-            }
-            if events * usize::from(wider) < rest.wanted {
-                break;
-            }
-        }
-        Ok(false)
     }
 
     /// Searches the slice that had the page of this search the last time. Returns `None` if it has no longer.
