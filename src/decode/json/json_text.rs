@@ -82,6 +82,21 @@ impl<'t> JsonText<'t> {
         }
     }
 
+    /// Appends texts of UTF-8.
+    #[inline]
+    pub(super) fn push_all<const N: usize>(&mut self, texts: [&[u8]; N]) {
+        let len = texts.iter().map(|text| text.len()).sum::<usize>();
+        if len > self.bytes.capacity() - self.bytes.len() {
+            for text in texts {
+                self.push_utf8(text);
+            }
+        } else {
+            for text in texts {
+                self.bytes.extend_from_slice(text);
+            }
+        }
+    }
+
     /// Records that a text was left out because it is not UTF-8.
     #[cold]
     pub(in crate::decode) const fn mark_invalid(&mut self) {

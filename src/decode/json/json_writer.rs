@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use crate::decode::json::json_number::{double, signed, unsigned};
-use crate::decode::json::json_text::JsonText;
+use crate::decode::json::json_text::{InvalidText, JsonText};
 use crate::decode::json::string::{is_plain_ascii, plain_end};
 
 /// Compares keys in JSONB's order: shorter keys first, then by bytes.
@@ -103,12 +103,29 @@ pub(in crate::decode) fn text(out: &mut JsonText<'_>, text: &[u8]) {
     out.push('"');
 }
 
-/// Writes a string that was found to be plain ASCII ([`is_plain_ascii`]).
+/// Appends the JSON of a key, with the colon behind it.
+///
+/// # Errors
+/// [`InvalidText`] if the key is not UTF-8; an empty one is appended instead.
+pub(in crate::decode) fn append_key(json: &mut Vec<u8>, key: &[u8]) -> Result<(), InvalidText> {
+    let mut out = JsonText::appending(json);
+    text(&mut out, key);
+    out.push_str(": ");
+    out.finish()
+}
+
+/// Writes a key of which [`append_key`] made the JSON; its value follows.
 #[inline]
-pub(in crate::decode) fn plain_text(out: &mut JsonText<'_>, text: &[u8]) {
-    out.push('"');
-    out.push_utf8(text);
-    out.push('"');
+pub(in crate::decode) fn json_key(out: &mut JsonText<'_>, json: &[u8]) {
+    separate(out);
+    out.push_utf8(json);
+}
+
+/// Writes a member with such a key and a text that was found to be plain ([`is_plain_ascii`]).
+#[inline]
+pub(in crate::decode) fn plain_member(out: &mut JsonText<'_>, json: &[u8], text: &[u8]) {
+    separate(out);
+    out.push_all([json, b"\"", text, b"\""]);
 }
 
 fn push_escaped(out: &mut JsonText<'_>, text: &str) {
@@ -145,7 +162,7 @@ fn push_escape(out: &mut JsonText<'_>, control: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::json::json_text::{InvalidText, json_string};
+    use crate::decode::json::json_text::json_string;
 
     #[test]
     fn a_text_that_is_not_utf8_is_left_out_and_reported() {

@@ -18,8 +18,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
-use crate::decode::otlp::key_values::{KeyOrder, KeyValues};
-use crate::decode::protobuf::{FieldValue, ProtobufReader};
+use crate::decode::json::string::is_plain_ascii;
+use crate::decode::otlp::key_layout::KeyOrder;
+use crate::decode::otlp::key_values::KeyValues;
+use crate::decode::protobuf::{self, FieldValue, LENGTH_DELIMITED, ProtobufReader};
 use crate::event::Limits;
 
 /// The order and the limits that values are written with.
@@ -51,15 +53,35 @@ pub(in crate::decode) fn text(bytes: &[u8]) -> &str {
 
 /// Returns the values of a length-delimited field in their order, up to bytes that are not protobuf.
 pub(in crate::decode) fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
-    let mut reader = ProtobufReader::new(message);
-    std::iter::from_fn(move || {
-        while let Ok(Some((found, value))) = reader.field() {
-            if let (true, FieldValue::Bytes(bytes)) = (found == number, value) {
-                return Some(bytes);
+    let mut values = Repeated::new(message, number);
+    std::iter::from_fn(move || values.next())
+}
+
+/// The values of a length-delimited field, as of [`repeated`], for the loops that are run most often.
+#[derive(Debug)]
+pub(in crate::decode) struct Repeated<'a> {
+    key: u32,
+    reader: ProtobufReader<'a>,
+}
+
+impl<'a> Repeated<'a> {
+    pub(in crate::decode) const fn new(message: &'a [u8], number: u32) -> Self {
+        Self {
+            key: protobuf::key(number, LENGTH_DELIMITED),
+            reader: ProtobufReader::new(message),
+        }
+    }
+
+    #[inline(always)]
+    pub(in crate::decode) fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            match self.reader.key().ok()? {
+                protobuf::END => return None,
+                key if key == self.key => return self.reader.bytes().ok(),
+                key => drop(self.reader.value(key).ok()?),
             }
         }
-        None
-    })
+    }
 }
 
 /// Writes pairs as one object.
@@ -68,16 +90,19 @@ pub(in crate::decode) fn object(out: &mut JsonText<'_>, pairs: &KeyValues<'_>, s
 }
 
 fn object_at(out: &mut JsonText<'_>, pairs: &KeyValues<'_>, style: &ValueStyle, levels: u8) {
+    if pairs.have_invalid_key() {
+        out.mark_invalid();
+    }
     out.push('{');
-    for pair in pairs.iter() {
-        json_writer::separate(out);
-        if pair.is_plain {
-            json_writer::plain_text(out, &pair.key);
-        } else {
-            json_writer::text(out, &pair.key);
+    for (key, value) in pairs.members() {
+        let text = text_of(value).map(|text| cut_text(text, style));
+        match text {
+            Some(text) if is_plain_ascii(text) => json_writer::plain_member(out, key, text),
+            _ => {
+                json_writer::json_key(out, key);
+                value_at(out, value, style, levels);
+            }
         }
-        out.push_str(": ");
-        value_at(out, pair.value, style, levels);
     }
     out.push('}');
 }
@@ -105,6 +130,9 @@ pub(in crate::decode) fn attributes_member(
     let pairs = KeyValues::read(message, number, style.attributes, style.order);
     object_member(out, "attributes", &pairs, style);
 }
+
+/// The key of a value's text.
+const VALUE_TEXT: u8 = 1 << 3 | LENGTH_DELIMITED;
 
 /// Maximum number of nested levels that are written. No limit of a request permits more.
 const LEVELS: u8 = u8::MAX;
@@ -166,13 +194,19 @@ fn cut(len: usize, style: &ValueStyle) -> usize {
     }
 }
 
+/// Returns the text of a value that is one short text, as most are.
+#[inline]
+fn text_of(message: &[u8]) -> Option<&[u8]> {
+    match message {
+        [VALUE_TEXT, len @ ..0x80, text @ ..] if usize::from(*len) == text.len() => Some(text),
+        _ => None,
+    }
+}
+
 /// Returns the last member of AnyValue's `oneof`, which counts.
 #[inline]
 fn chosen(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
-    // Most values are one short text.
-    if let [0x0a, len @ ..0x80, text @ ..] = message
-        && usize::from(*len) == text.len()
-    {
+    if let Some(text) = text_of(message) {
         return Some((1, FieldValue::Bytes(text)));
     }
     chosen_of(message)

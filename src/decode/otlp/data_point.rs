@@ -46,9 +46,11 @@ use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, correlation_id, time_member,
+    Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, time_member,
 };
-use crate::decode::otlp::key_values::{KeyOrder, KeyValueMemory, KeyValues};
+use crate::decode::otlp::column_keys::correlation_id;
+use crate::decode::otlp::key_layout::KeyOrder;
+use crate::decode::otlp::key_values::{KeyValueMemory, KeyValues};
 use crate::decode::otlp::metric::{MetricFields, MetricPart, OtlpMetric};
 use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Signal};
@@ -143,18 +145,19 @@ impl<'m> DataPoint<'m> {
     }
 
     /// The id of the series.
-    fn series(&self, shared: &MetricFields, buffer: &mut Vec<u8>) -> Hex<32> {
+    fn series(&self, shared: &MetricFields, memory: &mut RowMemory) -> Hex<32> {
         let whole = ValueStyle {
             order: KeyOrder::Bytewise,
             attributes: 0,
             value_bytes: 0,
         };
         let mut series = shared.series.clone();
-        hash_json(&mut series, buffer, |out| {
-            let pairs = self.pairs(&whole, &mut KeyValueMemory::default());
+        let pairs = self.pairs(&whole, &mut memory.hashed_attributes);
+        hash_json(&mut series, &mut memory.hashed_json, |out| {
             any_value::object(out, &pairs, &whole);
             out.push(']');
         });
+        pairs.give_back(&mut memory.hashed_attributes);
         let digest = series.finalize();
         Hex::of(&digest[..16])
     }
@@ -199,7 +202,7 @@ impl OtlpItem for DataPoint<'_> {
         let correlation_id = match correlation_id(&attributes) {
             Some(named) => named,
             None => {
-                series = self.series(shared, &mut memory.hashed_json);
+                series = self.series(shared, memory);
                 Cow::Borrowed(series.as_str())
             }
         };
@@ -227,6 +230,6 @@ impl OtlpItem for DataPoint<'_> {
         };
         take(&row, &write);
         drop(row);
-        memory.attributes = attributes.into_memory();
+        attributes.give_back(&mut memory.attributes);
     }
 }

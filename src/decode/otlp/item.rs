@@ -3,7 +3,6 @@
 //!
 //! **Invariant:** the correlation id, the provider and ids in hex are derived in the same way for every kind.
 
-use crate::text;
 use std::borrow::Cow;
 
 use crate::decode::event_metadata::WriteMetadata;
@@ -11,6 +10,7 @@ use crate::decode::json::json_number;
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
+use crate::decode::otlp::column_keys::{self, PROVIDER_CHARACTERS, is_column_key};
 use crate::decode::otlp::key_values::{KeyValueMemory, KeyValues};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
@@ -19,8 +19,6 @@ use crate::decode::protobuf::Malformed;
 use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
-const CORRELATION_ID_CHARACTERS: usize = 255;
-const PROVIDER_CHARACTERS: usize = 100;
 pub(in crate::decode) const NAME_CHARACTERS: usize = 255;
 const NANOS_PER_MS: i64 = 1_000_000;
 const DAY_NANOS: u64 = 86_400_000_000_000;
@@ -75,6 +73,8 @@ pub(in crate::decode) trait OtlpItem {
 #[derive(Debug, Default)]
 pub(in crate::decode) struct RowMemory {
     pub(in crate::decode) attributes: KeyValueMemory,
+    /// For the attributes in the order in which a series is hashed.
+    pub(in crate::decode) hashed_attributes: KeyValueMemory,
     pub(in crate::decode) hashed_json: Vec<u8>,
 }
 
@@ -85,6 +85,8 @@ pub(in crate::decode) type TakeRow<'t> = dyn FnMut(&Event<'_>, &WriteMetadata<'_
 #[derive(Debug)]
 pub(in crate::decode) struct ItemContext<'a> {
     pub(in crate::decode) origin: &'a StoredResource,
+    /// The column `name`, if it is the item's own; empty if the item has none.
+    pub(in crate::decode) name: Cow<'a, str>,
     /// Unix time in milliseconds: the item's time if it is usable, otherwise the receive time.
     pub(in crate::decode) timestamp_ms: i64,
     /// Position of the record in the journal.
@@ -105,8 +107,7 @@ impl ItemContext<'_> {
         signal: Signal,
         attributes: &KeyValues<'e>,
     ) -> Event<'e> {
-        let provider = first_named(attributes, &PROVIDER_KEYS)
-            .map(|provider| text::cut_to(provider, PROVIDER_CHARACTERS));
+        let provider = column_keys::provider(attributes);
         Event {
             integration: Cow::Borrowed(&self.origin.integration),
             provider: provider.or(self.origin.provider.as_deref().map(Cow::Borrowed)),
@@ -150,26 +151,6 @@ pub(in crate::decode) fn column_time(time: u64) -> Option<i64> {
     i64::try_from(time).ok().filter(|time| *time != 0)
 }
 
-/// Attributes that name the correlation id; the first one found wins.
-const CORRELATION_ID_KEYS: [&str; 3] = ["correlation_id", "correlation.id", "correlationId"];
-
-/// Attributes that name the provider; the first one found wins.
-const PROVIDER_KEYS: [&str; 7] = [
-    "provider",
-    "gen_ai.provider.name",
-    "gen_ai.system",
-    "db.system.name",
-    "db.system",
-    "messaging.system",
-    "rpc.system",
-];
-
-/// Returns the correlation id that an item's attributes name, cut to the column.
-pub(in crate::decode) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
-    first_named(attributes, &CORRELATION_ID_KEYS)
-        .map(|id| text::cut_to(id, CORRELATION_ID_CHARACTERS))
-}
-
 /// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of the
 /// longest value of an attribute.
 pub(in crate::decode) fn cut_columns(
@@ -183,50 +164,14 @@ pub(in crate::decode) fn cut_columns(
     );
     let (attributes, number) = item.attributes();
     let may_be_cut = |pair: &[u8]| {
-        if pair.len() <= PROVIDER_CHARACTERS {
-            return false;
-        }
-        let key = repeated(pair, 1).last().unwrap_or_default();
-        let mut keys = CORRELATION_ID_KEYS.iter().chain(&PROVIDER_KEYS);
-        keys.any(|known| known.as_bytes() == key)
+        pair.len() > PROVIDER_CHARACTERS
+            && is_column_key(repeated(pair, 1).last().unwrap_or_default())
     };
     if longest_bytes <= PROVIDER_CHARACTERS || !repeated(attributes, number).any(may_be_cut) {
         return name;
     }
     let attributes = KeyValues::read(attributes, number, style.attributes, style.order);
-    let is_cut = |keys: &[&str], limit| {
-        u32::from(first_named(&attributes, keys).is_some_and(|text| is_longer(&text, limit)))
-    };
-    name + is_cut(&CORRELATION_ID_KEYS, CORRELATION_ID_CHARACTERS)
-        + is_cut(&PROVIDER_KEYS, PROVIDER_CHARACTERS)
-}
-
-/// Returns a number in which the bits of the keys' lengths are set.
-const fn lengths(keys: &[&str]) -> u32 {
-    let (mut lengths, mut index) = (0, 0);
-    while index < keys.len() {
-        lengths |= 1 << keys[index].len();
-        index += 1;
-    }
-    lengths
-}
-
-/// The lengths of all keys that name a column.
-const KEY_LENGTHS: u32 = lengths(&CORRELATION_ID_KEYS) | lengths(&PROVIDER_KEYS);
-
-/// Returns the value of the first of `keys` whose attribute can be a name.
-fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
-    // Most items have no such attribute, and few have one of the same length.
-    let is_one = |key: &[u8]| {
-        key.len() < 32
-            && KEY_LENGTHS >> key.len() & 1 == 1
-            && keys.iter().any(|known| known.as_bytes() == key)
-    };
-    if !attributes.iter().any(|pair| is_one(&pair.key)) {
-        return None;
-    }
-    keys.iter()
-        .find_map(|key| any_value::name_of(attributes.find(key.as_bytes())?))
+    name + column_keys::cut_columns(&attributes)
 }
 
 /// The part of a message from the first to the last element of a list; other fields may be between them.
@@ -284,18 +229,54 @@ pub(in crate::decode) fn is_id<const N: usize>(id: &[u8]) -> bool {
     id.len() == N && id.iter().any(|byte| *byte != 0)
 }
 
-/// The hex digits of an id, without an allocation.
+/// The ids of an item as hex digits, without an allocation.
+#[derive(Debug)]
+pub(in crate::decode) struct IdTexts([u8; 64]);
+
+impl IdTexts {
+    /// Converts the ids of a trace, of a span in it, and of that span's parent.
+    pub(in crate::decode) fn of(trace_id: &[u8], span_id: &[u8], parent_span_id: &[u8]) -> Self {
+        let mut ids = [0; 32];
+        let (trace, spans) = ids.split_at_mut(16);
+        let (span, parent) = spans.split_at_mut(8);
+        for (to, id) in [(trace, trace_id), (span, span_id), (parent, parent_span_id)] {
+            if to.len() == id.len() {
+                to.copy_from_slice(id);
+            }
+        }
+        Self(hex_digits(ids))
+    }
+
+    /// Returns the texts in the order of [`IdTexts::of`]. That of an id with a wrong length has no meaning.
+    pub(in crate::decode) fn texts(&self) -> [&str; 3] {
+        let all = std::str::from_utf8(&self.0).unwrap_or_default();
+        [0..32, 32..48, 48..64].map(|place| all.get(place).unwrap_or_default())
+    }
+}
+
+/// Returns the digits of `BYTES` bytes, which are twice as many.
+#[inline]
+fn hex_digits<const BYTES: usize, const DIGITS: usize>(bytes: [u8; BYTES]) -> [u8; DIGITS] {
+    let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [0; DIGITS];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    digits
+}
+
+/// The hex digits of one id, without an allocation.
 #[derive(Debug)]
 pub(in crate::decode) struct Hex<const DIGITS: usize>([u8; DIGITS]);
 
 impl<const DIGITS: usize> Hex<DIGITS> {
+    /// Converts an id of half as many bytes.
     pub(in crate::decode) fn of(id: &[u8]) -> Self {
-        let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
-        let mut digits = [b'0'; DIGITS];
-        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
-            *pair = [digit(byte >> 4), digit(byte & 15)];
+        let mut bytes = [0; DIGITS];
+        for (to, from) in bytes[..DIGITS / 2].iter_mut().zip(id) {
+            *to = *from;
         }
-        Self(digits)
+        Self(hex_digits(bytes))
     }
 
     pub(in crate::decode) const fn as_bytes(&self) -> &[u8] {

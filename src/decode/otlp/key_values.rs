@@ -1,75 +1,32 @@
-//! Reads the key-value pairs of a message in the order in which they are written.
+//! Reads the key-value pairs of a message, and returns them in the order in which they are written.
 //!
-//! **Invariant:** each key is there once, and the keys are in order. Pairs that are sent in order are not sorted.
+//! **Invariant:** each key is there once, and the keys are in order.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
-
-use crate::decode::json::json_writer;
-use crate::decode::json::string::is_plain_ascii;
-use crate::decode::otlp::any_value::repeated;
+use crate::decode::otlp::any_value::Repeated;
+use crate::decode::otlp::key_layout::{KeyLayout, KeyLayouts, KeyOrder};
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
-/// An order of an object's keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::decode) enum KeyOrder {
-    /// Shorter keys first, then by bytes.
-    Jsonb,
-    Bytewise,
-}
-
-impl KeyOrder {
-    pub(in crate::decode) fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
-        match self {
-            Self::Jsonb => json_writer::key_order(a, b),
-            Self::Bytewise => a.cmp(b),
-        }
-    }
-
-    /// Returns a number that orders most keys. If it is equal for two keys, their bytes decide.
-    #[inline]
-    fn rank(self, key: &[u8]) -> u64 {
-        let first_bytes = u64::from_be_bytes(first_eight(key));
-        match self {
-            Self::Jsonb => (key.len().min(0xffff) as u64) << 48 | first_bytes >> 16,
-            Self::Bytewise => first_bytes,
-        }
-    }
-}
-
-/// Returns the first eight bytes of a text, of a shorter one with zeros behind it.
-#[inline]
-fn first_eight(text: &[u8]) -> [u8; 8] {
-    if let Some(first) = text.first_chunk() {
-        return *first;
-    }
-    let mut padded = [0; 8];
-    for (to, from) in padded.iter_mut().zip(text) {
-        *to = *from;
-    }
-    padded
-}
-
-/// A key as it is stored, and the bytes of its value.
-#[derive(Clone, Debug)]
+/// A key and the bytes of its value, as they are sent.
+#[derive(Clone, Copy, Debug)]
 pub(in crate::decode) struct KeyValue<'a> {
-    rank: u64,
-    pub(in crate::decode) key: Cow<'a, [u8]>,
-    /// The key needs no escape.
-    pub(in crate::decode) is_plain: bool,
+    pub(in crate::decode) key: &'a [u8],
     pub(in crate::decode) value: &'a [u8],
 }
 
 /// Key-value pairs in order. The last of equal keys wins.
 #[derive(Debug)]
 pub(in crate::decode) struct KeyValues<'a> {
+    /// All pairs as they are sent.
     pairs: Vec<KeyValue<'a>>,
-    order: KeyOrder,
+    layout: KeyLayout,
 }
 
 /// The memory of key-value pairs, to be used again for others.
 #[derive(Debug, Default)]
-pub(in crate::decode) struct KeyValueMemory(Vec<KeyValue<'static>>);
+pub(in crate::decode) struct KeyValueMemory {
+    pairs: Vec<KeyValue<'static>>,
+    layouts: KeyLayouts,
+}
 
 impl<'a> KeyValues<'a> {
     /// Reads the pairs of field `number`, of which the first `limit` count; 0 = all.
@@ -79,16 +36,13 @@ impl<'a> KeyValues<'a> {
         limit: u32,
         order: KeyOrder,
     ) -> Self {
-        Self::read_into(
-            &mut KeyValueMemory::default(),
-            message,
-            number,
-            limit,
-            order,
-        )
+        let mut pairs = Vec::new();
+        read_pairs(&mut pairs, message, number, limit);
+        let layout = KeyLayout::of(&pairs, order);
+        Self { pairs, layout }
     }
 
-    /// Reads pairs as [`KeyValues::read`] does, in the memory of others.
+    /// Reads pairs as [`KeyValues::read`] does, with the memory of others.
     pub(in crate::decode) fn read_into(
         memory: &mut KeyValueMemory,
         message: &'a [u8],
@@ -96,82 +50,57 @@ impl<'a> KeyValues<'a> {
         limit: u32,
         order: KeyOrder,
     ) -> Self {
-        let limit = match limit {
-            0 => usize::MAX,
-            limit => usize::try_from(limit).unwrap_or(usize::MAX),
-        };
-        let mut pairs: Vec<KeyValue<'a>> = emptied(std::mem::take(&mut memory.0));
-        let mut is_ordered = true;
-        for pair in repeated(message, number).take(limit) {
-            let pair = KeyValue::read(pair, order);
-            is_ordered &= pairs
-                .last()
-                .is_none_or(|last| last.compare(&pair, order).is_lt());
-            pairs.push(pair);
-        }
-        if !is_ordered {
-            sort(&mut pairs, order);
-        }
-        Self { pairs, order }
+        let mut pairs = emptied(std::mem::take(&mut memory.pairs));
+        read_pairs(&mut pairs, message, number, limit);
+        let layout = memory.layouts.take(&pairs, order);
+        Self { pairs, layout }
     }
 
-    /// Returns the memory, for other pairs.
-    pub(in crate::decode) fn into_memory(self) -> KeyValueMemory {
-        KeyValueMemory(emptied(self.pairs))
+    /// Gives the memory back, for other pairs.
+    pub(in crate::decode) fn give_back(self, memory: &mut KeyValueMemory) {
+        memory.pairs = emptied(self.pairs);
+        memory.layouts.put_back(self.layout);
     }
 
     pub(in crate::decode) fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.layout.is_empty()
     }
 
-    pub(in crate::decode) fn iter(&self) -> impl Iterator<Item = &KeyValue<'a>> {
-        self.pairs.iter()
+    /// Returns whether a key is not UTF-8, so that its JSON lacks it.
+    pub(in crate::decode) const fn have_invalid_key(&self) -> bool {
+        self.layout.has_invalid_key
     }
 
-    /// Returns the value of a key.
+    /// Returns whether a key names a column.
+    pub(in crate::decode) const fn have_column_key(&self) -> bool {
+        self.layout.has_column_key
+    }
+
+    /// Returns the pairs in order: the JSON `"key": ` of each, and its value.
+    #[inline]
+    pub(in crate::decode) fn members(&self) -> impl Iterator<Item = (&[u8], &'a [u8])> {
+        let keys = self.layout.keys();
+        keys.map(|(json, index)| (json, self.pairs[index].value))
+    }
+
+    /// Returns the value of a key that is stored as it is sent.
     pub(in crate::decode) fn find(&self, key: &[u8]) -> Option<&'a [u8]> {
-        let at = self
-            .pairs
-            .binary_search_by(|pair| self.order.compare(&pair.key, key))
-            .ok()?;
-        Some(self.pairs[at].value)
+        let last = self.pairs.iter().rfind(|pair| pair.key == key);
+        Some(last?.value)
     }
 }
 
-impl<'a> KeyValue<'a> {
-    #[inline]
-    fn read(pair: &'a [u8], order: KeyOrder) -> Self {
+fn read_pairs<'a>(pairs: &mut Vec<KeyValue<'a>>, message: &'a [u8], number: u32, limit: u32) {
+    let limit = match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let mut messages = Repeated::new(message, number);
+    while pairs.len() < limit
+        && let Some(pair) = messages.next()
+    {
         let (key, value) = short_pair(pair).unwrap_or_else(|| key_and_value(pair));
-        let is_plain = is_plain_ascii(key);
-        let key = if key.first() == Some(&b'$') || !is_plain && key.contains(&0) {
-            Cow::Owned(stored_key(key))
-        } else {
-            Cow::Borrowed(key)
-        };
-        Self {
-            rank: order.rank(&key),
-            key,
-            is_plain,
-            value,
-        }
-    }
-
-    #[inline]
-    fn compare(&self, other: &Self, order: KeyOrder) -> Ordering {
-        let ranks = self.rank.cmp(&other.rank);
-        ranks.then_with(|| order.compare(&self.key, &other.key))
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn sort(pairs: &mut Vec<KeyValue<'_>>, order: KeyOrder) {
-    // The sort is stable, so the last of equal keys stays last.
-    pairs.sort_by(|a, b| a.compare(b, order));
-    if pairs.windows(2).any(|two| two[0].key == two[1].key) {
-        pairs.reverse();
-        pairs.dedup_by(|later, earlier| later.key == earlier.key);
-        pairs.reverse();
+        pairs.push(KeyValue { key, value });
     }
 }
 
@@ -210,22 +139,6 @@ fn key_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
     (key, value)
 }
 
-/// Returns a key as it is stored: without a NUL, and with one more dollar if it begins with one, as the tags do.
-#[cold]
-fn stored_key(key: &[u8]) -> Vec<u8> {
-    let mut changed = Vec::with_capacity(key.len() + 1);
-    if key.first() == Some(&b'$') {
-        changed.push(b'$');
-    }
-    for byte in key {
-        match byte {
-            0 => changed.extend_from_slice("\u{fffd}".as_bytes()),
-            byte => changed.push(*byte),
-        }
-    }
-    changed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,15 +157,18 @@ mod tests {
 
     fn read(message: &[u8], limit: u32, order: KeyOrder) -> Vec<(String, u8)> {
         let pairs = KeyValues::read(message, 1, limit, order);
-        let text = |key: &[u8]| String::from_utf8(key.to_vec()).expect("UTF-8");
-        for pair in pairs.iter() {
-            assert_eq!(pairs.find(&pair.key), Some(pair.value));
-        }
         assert_eq!(pairs.find(b"absent"), None);
-        pairs
-            .iter()
-            .map(|pair| (text(&pair.key), pair.value[0]))
-            .collect()
+        written(&pairs)
+    }
+
+    fn written(pairs: &KeyValues<'_>) -> Vec<(String, u8)> {
+        let key = |json: &[u8]| {
+            let json = std::str::from_utf8(json).expect("UTF-8");
+            let quoted = json.strip_suffix(": ").expect("a colon");
+            serde_json::from_str(quoted).expect("a string")
+        };
+        let members = pairs.members();
+        members.map(|(json, value)| (key(json), value[0])).collect()
     }
 
     #[test]
@@ -299,15 +215,68 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_pairs_is_used_again() {
-        let message = pairs(&["a", "b", "c", "d", "e", "f"]);
-        let first = KeyValues::read(&message, 1, 0, KeyOrder::Jsonb);
-        let (at, capacity) = (first.pairs.as_ptr().addr(), first.pairs.capacity());
-        let mut memory = first.into_memory();
-        let other = pairs(&["z"]);
-        let second = KeyValues::read_into(&mut memory, &other, 1, 0, KeyOrder::Jsonb);
-        assert_eq!(second.pairs.as_ptr().addr(), at);
-        assert_eq!(second.pairs.capacity(), capacity);
-        assert_eq!(second.pairs.len(), 1);
+    fn equal_keys_are_arranged_once_and_others_are_not_taken_for_them() {
+        let mut memory = KeyValueMemory::default();
+        let lists: [&[&str]; 7] = [
+            &["b", "a", "é\n"],
+            &["ab", "c"],
+            &["a", "bc"],
+            &["b", "c", "b"],
+            &["b", "c", "d"],
+            &[],
+            &["$x", "a\0", "correlation.id"],
+        ];
+        for keys in lists.into_iter().cycle().take(50) {
+            let message = pairs(keys);
+            for order in [KeyOrder::Jsonb, KeyOrder::Bytewise] {
+                let again = KeyValues::read_into(&mut memory, &message, 1, 0, order);
+                assert_eq!(written(&again), read(&message, 0, order), "{keys:?}");
+                let has_column_key = keys.contains(&"correlation.id");
+                assert_eq!(again.have_column_key(), has_column_key);
+                again.give_back(&mut memory);
+            }
+        }
+        let message = pairs(lists[0]);
+        let address = |pairs: KeyValues<'_>, memory: &mut KeyValueMemory| {
+            let (json, _) = pairs.members().next().expect("a member");
+            let address = json.as_ptr().addr();
+            pairs.give_back(memory);
+            address
+        };
+        let mut read = || {
+            let read = KeyValues::read_into(&mut memory, &message, 1, 0, KeyOrder::Jsonb);
+            address(read, &mut memory)
+        };
+        assert_eq!(read(), read(), "the layout is kept");
+    }
+
+    #[test]
+    fn a_layout_of_many_or_long_keys_is_not_kept() {
+        let many: Vec<_> = (0..300).map(|index| index.to_string()).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let long = vec!["x".repeat(100); 60];
+        let long: Vec<_> = long.iter().map(String::as_str).collect();
+        for keys in [many, long] {
+            let mut memory = KeyValueMemory::default();
+            let message: Vec<_> = keys.iter().flat_map(|key| pairs(&[key])).collect();
+            let read = KeyValues::read_into(&mut memory, &message, 1, 0, KeyOrder::Jsonb);
+            assert!(!read.is_empty());
+            read.give_back(&mut memory);
+            assert_eq!(memory.layouts.kept_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_utf8_is_reported() {
+        for (key, is_valid) in [(&b"a\xff"[..], false), (b"a", true)] {
+            let key_bytes = u8::try_from(key.len()).expect("short");
+            let message = [&[0x0a, key_bytes + 2, 0x0a, key_bytes], key].concat();
+            let mut memory = KeyValueMemory::default();
+            for _ in 0..2 {
+                let read = KeyValues::read_into(&mut memory, &message, 1, 0, KeyOrder::Jsonb);
+                assert_eq!(read.have_invalid_key(), !is_valid);
+                read.give_back(&mut memory);
+            }
+        }
     }
 }

@@ -27,11 +27,11 @@ use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
-    column_time, correlation_id, is_id, long_name_member, low32, time_member, time_text,
+    FieldRange, Hex, IdTexts, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
+    column_time, is_id, long_name_member, low32, time_member, time_text,
 };
+use crate::decode::otlp::column_keys::correlation_id;
 use crate::decode::otlp::key_values::KeyValues;
-use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{
     self, FIXED32, FIXED64, LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, key,
@@ -179,17 +179,18 @@ impl OtlpItem for OtlpLogRecord<'_> {
             self.write_metadata(&attributes, sent, &place.style, out);
         };
 
-        let trace_id = is_id::<16>(self.trace_id).then(|| Hex::<32>::of(self.trace_id));
-        let span_id = is_id::<8>(self.span_id).then(|| Hex::<16>::of(self.span_id));
-        let trace_id = trace_id.as_ref().map(|id| Cow::Borrowed(id.as_str()));
+        let ids = IdTexts::of(self.trace_id, self.span_id, &[]);
+        let [trace_id, span_id, _] = ids.texts();
+        let trace_id = is_id::<16>(self.trace_id).then_some(Cow::Borrowed(trace_id));
+        let span_id = is_id::<8>(self.span_id).then_some(Cow::Borrowed(span_id));
         let correlation_id = correlation_id(&attributes)
             .or_else(|| trace_id.clone())
             .unwrap_or_else(|| Cow::Owned(derived_id(place.position, place.index)));
         let row = Event {
             correlation_id,
             trace_id,
-            span_id: span_id.as_ref().map(|id| Cow::Borrowed(id.as_str())),
-            name: (!self.event_name.is_empty()).then(|| column(self.event_name, NAME_CHARACTERS)),
+            span_id,
+            name: (!place.name.is_empty()).then_some(Cow::Borrowed(&place.name)),
             time_unix_nano: sent,
             kind: Some(self.severity_number),
             status: severity(self.severity_number).map(Cow::Borrowed),
@@ -197,7 +198,7 @@ impl OtlpItem for OtlpLogRecord<'_> {
         };
         take(&row, &write);
         drop(row);
-        memory.attributes = attributes.into_memory();
+        attributes.give_back(&mut memory.attributes);
     }
 }
 

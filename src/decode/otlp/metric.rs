@@ -19,7 +19,7 @@ use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::data_point::DataPoint;
 use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
 use crate::decode::otlp::key_values::KeyValues;
-use crate::decode::otlp::resource_scope::{column, last_text};
+use crate::decode::otlp::resource_scope::{column_text, last_text};
 use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::{MessageSchema, metric as schema};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
@@ -216,7 +216,9 @@ impl<'a> OtlpMetric<'a> {
             object.split_off(1)
         };
         MetricFields {
-            name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
+            name: column_text(name.as_bytes(), NAME_CHARACTERS)
+.unwrap_or_default()
+.into_owned(),
             parts: (self.bytes <= HELD_BYTES).then(|| MetricPart::ALL.map(part)),
             series,
         }

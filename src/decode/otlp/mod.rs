@@ -44,6 +44,12 @@ pub(in crate::decode) mod metric;
 /// Conversion of a data point to a row.
 pub(in crate::decode) mod data_point;
 
+/// The attributes that fill columns.
+pub(in crate::decode) mod column_keys;
+
+/// The order of keys and their JSON.
+pub(in crate::decode) mod key_layout;
+
 /// Key-value pairs in order.
 pub(in crate::decode) mod key_values;
 

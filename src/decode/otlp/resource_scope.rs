@@ -7,6 +7,7 @@
 
 use crate::text;
 use std::borrow::Cow;
+use std::str::Utf8Error;
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,9 +17,10 @@ use crate::decode::json::json_writer::{self, array_member, number_member, text_m
 use crate::decode::otlp::any_value::{
     self, ValueStyle, attributes_member, repeated, text, without_nul,
 };
-use crate::decode::otlp::key_values::KeyOrder;
+use crate::decode::otlp::key_layout::KeyOrder;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::otlp::validate::{Invalid, ValidItem, repair};
+use crate::decode::plain_text::is_plain;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Resource, ResourceId, Sanitized, Source};
 
@@ -296,6 +298,16 @@ fn number(message: &[u8], number: u32) -> u64 {
 }
 
 /// Returns a text as a column stores it: each NUL replaced, cut to `characters`.
-pub(in crate::decode) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
-    text::cut_to(without_nul(text(bytes)), characters)
+///
+/// # Errors
+/// [`Utf8Error`] if it is not UTF-8.
+pub(in crate::decode) fn column_text(
+    bytes: &[u8],
+    characters: usize,
+) -> Result<Cow<'_, str>, Utf8Error> {
+    let text = std::str::from_utf8(bytes)?;
+    if is_plain(bytes) {
+        return Ok(text::cut_to(Cow::Borrowed(text), characters));
+    }
+    Ok(text::cut_to(without_nul(text), characters))
 }

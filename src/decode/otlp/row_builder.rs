@@ -8,11 +8,11 @@ use crate::decode::event_metadata::hand_on;
 use crate::decode::json::json_text::InvalidText;
 use crate::decode::otlp::any_value::ValueStyle;
 use crate::decode::otlp::item::{
-    ItemContext, ItemKind, OtlpItem, RowMemory, column_time, cut_columns, is_time_replaced,
+    ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, column_time, cut_columns, is_time_replaced,
     timestamp_ms,
 };
 use crate::decode::otlp::json_to_protobuf::Unmapped;
-use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_bytes};
+use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, column_text, stored_bytes};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
 use crate::decode::{DecodeError, DecodeReport, ItemValidation, SINK_IS_FULL, Sink};
@@ -195,9 +195,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             return Ok(());
         }
         match self.validation {
-            ItemValidation::Done => {
-                std::str::from_utf8(item.name()).map_err(|_| NOT_UTF8)?;
-            }
+            ItemValidation::Done => {}
             ItemValidation::Needed => {
                 if !self.report.add_expansion(valid.expansion_bytes) {
                     self.reject(None, || TOO_EXPANDED.to_owned());
@@ -248,6 +246,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
         }
         let place = ItemContext {
             origin,
+            name: column_text(item.name(), NAME_CHARACTERS).map_err(|_| NOT_UTF8)?,
             timestamp_ms: timestamp_ms(item.time(), source),
             position: self.position,
             index,

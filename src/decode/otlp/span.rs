@@ -14,11 +14,11 @@ use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, attributes_member, repeated};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
-    column_time, correlation_id, is_id, long_name_member, low32, time_member,
+    FieldRange, Hex, IdTexts, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
+    column_time, is_id, long_name_member, low32, time_member,
 };
+use crate::decode::otlp::column_keys::correlation_id;
 use crate::decode::otlp::key_values::KeyValues;
-use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{
     self, FIXED32, FIXED64, FieldValue, LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, key,
@@ -224,18 +224,15 @@ impl OtlpItem for OtlpSpan<'_> {
             self.write_metadata(&attributes, start, duration, &place.style, out);
         };
 
-        let trace_id = Hex::<32>::of(self.trace_id);
-        let span_id = Hex::<16>::of(self.span_id);
-        let parent_span_id = Hex::<16>::of(self.parent_span_id);
-        let correlation_id =
-            correlation_id(&attributes).unwrap_or_else(|| Cow::Borrowed(trace_id.as_str()));
+        let ids = IdTexts::of(self.trace_id, self.span_id, self.parent_span_id);
+        let [trace_id, span_id, parent_span_id] = ids.texts();
+        let has_parent = is_id::<8>(self.parent_span_id);
         let row = Event {
-            correlation_id,
-            trace_id: Some(Cow::Borrowed(trace_id.as_str())),
-            span_id: Some(Cow::Borrowed(span_id.as_str())),
-            parent_span_id: is_id::<8>(self.parent_span_id)
-                .then(|| Cow::Borrowed(parent_span_id.as_str())),
-            name: Some(column(self.name, NAME_CHARACTERS)),
+            correlation_id: correlation_id(&attributes).unwrap_or(Cow::Borrowed(trace_id)),
+            trace_id: Some(Cow::Borrowed(trace_id)),
+            span_id: Some(Cow::Borrowed(span_id)),
+            parent_span_id: has_parent.then_some(Cow::Borrowed(parent_span_id)),
+            name: Some(Cow::Borrowed(&place.name)),
             time_unix_nano: start,
             duration_ns: duration,
             kind: Some(self.kind),
@@ -250,7 +247,7 @@ impl OtlpItem for OtlpSpan<'_> {
         };
         take(&row, &write);
         drop(row);
-        memory.attributes = attributes.into_memory();
+        attributes.give_back(&mut memory.attributes);
     }
 }
 

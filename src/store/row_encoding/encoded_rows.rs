@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::event::{Event, EventFlags};
 use crate::store::row_encoding::{
-    CREATED_AT, EMPTY_METADATA, EncodedRow, FIELDS, FLAGS, length, postgres_time, put_field,
+    CREATED_AT, EMPTY_METADATA, EncodedRow, FIELDS, FLAGS, length, postgres_time, put_field, put_number,
 };
 
 /// Maximum number of bytes of a tuple beside its texts: the count, seventeen lengths, four 64-bit numbers, `kind`,
@@ -57,15 +57,13 @@ impl EncodedRows {
         out.reserve(FIXED_BYTES + text_bytes + USUAL_METADATA_BYTES);
 
         out.extend_from_slice(&FIELDS.to_be_bytes());
-        put_field(out, Some(event.timestamp_ms.to_be_bytes()));
-        put_field(out, event.time_unix_nano.map(i64::to_be_bytes));
-        put_field(out, event.duration_ns.map(i64::to_be_bytes));
-        put_field(out, Some(postgres_time(received_unix_nano).to_be_bytes()));
-        put_field(out, event.kind.map(i32::to_be_bytes));
-        put_field(
-            out,
-            (!event.flags.is_empty()).then(|| event.flags.0.to_be_bytes()),
-        );
+        put_number(out, Some(event.timestamp_ms.to_be_bytes()));
+        put_number(out, event.time_unix_nano.map(i64::to_be_bytes));
+        put_number(out, event.duration_ns.map(i64::to_be_bytes));
+        put_number(out, Some(postgres_time(received_unix_nano).to_be_bytes()));
+        put_number(out, event.kind.map(i32::to_be_bytes));
+        let flags = event.flags;
+        put_number(out, (!flags.is_empty()).then(|| flags.0.to_be_bytes()));
         for text in texts {
             put_field(out, text.map(|text| text.as_bytes()));
         }

@@ -60,6 +60,20 @@ pub(super) fn put_field(out: &mut Vec<u8>, field: Option<impl AsRef<[u8]>>) {
     }
 }
 
+/// Appends one field of at most 8 bytes, or NULL.
+#[inline]
+fn put_number<const BYTES: usize>(out: &mut Vec<u8>, number: Option<[u8; BYTES]>) {
+    match number {
+        Some(number) => {
+            let mut field = [0; 12];
+            field[..4].copy_from_slice(&length(BYTES));
+            field[4..4 + BYTES].copy_from_slice(&number);
+            out.extend_from_slice(&field[..4 + BYTES]);
+        }
+        None => out.extend_from_slice(&NULL),
+    }
+}
+
 fn length(bytes: usize) -> [u8; 4] {
     i32::try_from(bytes)
         .expect("a field is part of one request, which is far below 2 GiB")
