@@ -216,9 +216,40 @@ impl<'a> JsonReader<'a> {
         if self.is_closed(b'}')? {
             return Ok(None);
         }
+        self.key().map(Some)
+    }
+
+    /// Returns whether another member of an object follows; [`Self::key`] or [`Self::take_key`] follows.
+    #[inline]
+    pub(in crate::decode) fn next_member(&mut self) -> Result<bool, SyntaxError> {
+        Ok(!self.is_closed(b'}')?)
+    }
+
+    /// Reads the key of a member, after which its value follows.
+    #[inline]
+    pub(in crate::decode) fn key(&mut self) -> Result<JsonString<'a>, SyntaxError> {
         let key = self.text()?;
         self.take(b':', "a colon is expected")?;
-        Ok(Some(key))
+        Ok(key)
+    }
+
+    /// Reads the key of a member if it is the first of `names` of which one is written here without spaces and escapes;
+    /// returns its index. Otherwise nothing is read.
+    #[inline]
+    pub(in crate::decode) fn take_key<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Option<usize> {
+        let rest = self.bytes.get(self.at..)?.strip_prefix(b"\"")?;
+        for (index, name) in names.enumerate() {
+            if let Some(after) = rest.strip_prefix(name.as_bytes())
+                && let Some(after) = after.strip_prefix(b"\":")
+            {
+                self.move_to(after);
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Returns whether another element of an array follows.
@@ -228,18 +259,35 @@ impl<'a> JsonReader<'a> {
 
     #[inline(always)]
     fn is_closed(&mut self, close: u8) -> Result<bool, SyntaxError> {
-        // No value ends with an opening bracket, so one before the reader was just opened, and no comma follows it.
-        let is_first = matches!(self.bytes[..self.at].last(), Some(b'{' | b'['));
+        // No value ends with an opening bracket, so one before the reader was just opened.
+        match self.bytes[..self.at].last() {
+            Some(b'{' | b'[') => self.is_empty(close),
+            _ => self.is_last(close),
+        }
+    }
+
+    /// Reads the end of an object or array that was just opened, if it has nothing in it.
+    #[inline(always)]
+    fn is_empty(&mut self, close: u8) -> Result<bool, SyntaxError> {
         self.skip_space();
         match self.byte() {
-            Some(byte) if byte == close => {
-                self.at += 1;
-                Ok(true)
+            Some(byte) => {
+                let is_empty = byte == close;
+                self.at += usize::from(is_empty);
+                Ok(is_empty)
             }
-            Some(_) if is_first => Ok(false),
-            Some(b',') => {
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Reads the end of an object or array behind a value in it, or a comma; returns whether it is the end.
+    #[inline(always)]
+    fn is_last(&mut self, close: u8) -> Result<bool, SyntaxError> {
+        self.skip_space();
+        match self.byte() {
+            Some(byte) if byte == close || byte == b',' => {
                 self.at += 1;
-                Ok(false)
+                Ok(byte == close)
             }
             Some(_) => Err(self.error("a comma or the end is expected")),
             None => Err(self.error("the JSON is cut short")),
@@ -261,31 +309,35 @@ impl<'a> JsonReader<'a> {
         Ok(JsonString { raw, has_escapes })
     }
 
-    /// Reads exactly `before` and then a string without escapes; `None`, and nothing is read, if something else follows,
-    /// or if the whole text is not UTF-8.
+    /// Returns the bytes that are not read yet; `None` if the whole text is not UTF-8.
     #[inline]
-    pub(in crate::decode) fn plain_text_after(&mut self, before: &[u8]) -> Option<&'a str> {
-        let mut ahead = *self;
-        if !ahead.take_all(before) || !ahead.take_all(b"\"") {
-            return None;
-        }
-        let end = plain_end(self.bytes, ahead.at);
-        let text = self.text?.get(ahead.at..end)?;
-        ahead.at = end;
-        if !ahead.take_all(b"\"") {
-            return None;
-        }
-        *self = ahead;
-        Some(text)
+    pub(in crate::decode) fn rest_of_text(&self) -> Option<&'a [u8]> {
+        self.text?;
+        self.bytes.get(self.at..)
     }
 
-    /// Reads exactly these bytes; returns false, and nothing is read, if others follow.
+    /// Moves to `rest`, a part of [`Self::rest_of_text`] up to its end.
     #[inline]
-    pub(in crate::decode) fn take_all(&mut self, bytes: &[u8]) -> bool {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let is_next = rest.starts_with(bytes);
-        self.at += if is_next { bytes.len() } else { 0 };
-        is_next
+    pub(in crate::decode) const fn move_to(&mut self, rest: &'a [u8]) {
+        self.at = self.bytes.len() - rest.len();
+    }
+
+    /// Reads a whole number of at most 19 digits, bare or as a string; `None`, and nothing is read, if something else
+    /// follows.
+    #[inline]
+    pub(in crate::decode) fn short_number(&mut self) -> Option<u64> {
+        self.skip_space();
+        let mut rest = self.bytes.get(self.at..)?;
+        let is_text = rest.first() == Some(&b'"');
+        rest = &rest[usize::from(is_text)..];
+        let value;
+        (value, rest) = digits(rest)?;
+        match (is_text, rest) {
+            (true, [b'"', after @ ..]) => self.move_to(after),
+            (false, [b'.' | b'e' | b'E', ..]) | (true, _) => return None,
+            (false, after) => self.move_to(after),
+        }
+        Some(value)
     }
 
     /// Skips the rest of a string from its first escape to its quote.
@@ -374,5 +426,88 @@ impl<'a> JsonReader<'a> {
         }
         self.at += word.len();
         Ok(())
+    }
+}
+
+/// Reads a whole number of at most 19 digits; `None` if it has more or none, or begins with a zero that is not the only
+/// digit.
+#[inline]
+pub(in crate::decode) fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut value, mut rest) = (0u64, text);
+    while let Some((word, after)) = rest.split_first_chunk()
+        && let Some(eight) = eight_digits(u64::from_le_bytes(*word))
+    {
+        value = value.wrapping_mul(100_000_000).wrapping_add(eight);
+        rest = after;
+    }
+    while let [byte @ b'0'..=b'9', after @ ..] = rest {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+        rest = after;
+    }
+    let is_number = match text.len() - rest.len() {
+        0 => false,
+        1 => true,
+        len => len <= 19 && text.first() != Some(&b'0'),
+    };
+    is_number.then_some((value, rest))
+}
+
+/// Returns the number of eight digits, the first of them in the lowest byte; `None` if not all bytes are digits.
+const fn eight_digits(text: u64) -> Option<u64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // A byte below `0` or above `9` sets the high bit of itself in one of the two, whatever the others do.
+    let values = text.wrapping_sub(ONES * 0x30);
+    if (values | values.wrapping_add(ONES * 0x76)) & (ONES * 0x80) != 0 {
+        return None;
+    }
+    // Each step joins two neighbours.
+    let pairs = (values * 10 + (values >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn whole_numbers_of_up_to_19_digits_are_read() {
+        let mut texts: Vec<String> = (1..=22)
+            .map(|len| "1234567890123456789012"[..len].into())
+            .collect();
+        texts.extend(["", "0", "00", "07", "9999999999999999999", "x", "-1"].map(Into::into));
+        texts
+            .extend((0..20).map(|at| format!("{}{}", "9".repeat(at), "0".repeat(19 - at.min(19)))));
+        for text in texts {
+            for after in ["", "x", "\"", ".5", "/", ":"] {
+                let whole = text.clone() + after;
+                let is_read = text.len() <= 19 && (text == "0" || !text.starts_with('0'));
+                let expected = text.parse::<u64>().ok().filter(|_| is_read);
+                let found = digits(whole.as_bytes());
+                assert_eq!(
+                    found,
+                    expected.map(|value| (value, after.as_bytes())),
+                    "{whole}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_no_digit_ends_a_number_at_every_place() {
+        for at in 1..19 {
+            for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+                let mut text = *b"1234567890123456789";
+                text[at] = byte;
+                let (value, rest) = digits(&text).expect("a number");
+                assert_eq!(
+                    (value, rest),
+                    (
+                        "1234567890123456789"[..at].parse().expect("digits"),
+                        &text[at..]
+                    )
+                );
+            }
+        }
     }
 }
