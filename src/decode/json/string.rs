@@ -168,15 +168,22 @@ impl<'a> JsonString<'a> {
     }
 
     /// Returns whether the text has a NUL, and whether it has a surrogate without its other half.
+    #[inline]
     pub(in crate::decode) fn oddities(self) -> (bool, bool) {
-        let (mut nul, mut lone) = (false, false);
         if self.has_escapes {
-            self.units(|unit| match unit {
-                StringUnit::Char('\0') => nul = true,
-                StringUnit::Char(_) => {}
-                StringUnit::LoneSurrogate(_) | StringUnit::IllFormed => lone = true,
-            });
+            self.oddities_of_escaped()
+        } else {
+            (false, false)
         }
+    }
+
+    fn oddities_of_escaped(self) -> (bool, bool) {
+        let (mut nul, mut lone) = (false, false);
+        self.units(|unit| match unit {
+            StringUnit::Char('\0') => nul = true,
+            StringUnit::Char(_) => {}
+            StringUnit::LoneSurrogate(_) | StringUnit::IllFormed => lone = true,
+        });
         (nul, lone)
     }
 

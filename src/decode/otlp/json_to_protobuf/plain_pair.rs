@@ -3,7 +3,8 @@
 //!
 //! **Invariant:** the output is that of the general conversion by the schema.
 
-use crate::decode::json::json_reader::{JsonReader, digits};
+use crate::decode::json::digits::digits;
+use crate::decode::json::json_reader::JsonReader;
 use crate::decode::json::string::plain_end;
 use crate::decode::protobuf::{LENGTH_DELIMITED, VARINT, put_varint};
 
