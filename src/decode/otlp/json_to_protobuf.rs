@@ -19,7 +19,7 @@ use crate::decode::protobuf::{FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, put_va
 use crate::event::Source;
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use plain_pair::plain_pairs;
-use spelling::{NamesSeen, WrittenField};
+use spelling::{NamesSeen, Spelling, WrittenField};
 
 /// Attributes in their usual form.
 mod plain_pair;
@@ -118,7 +118,12 @@ pub(in crate::decode) fn member(
     out: &mut Vec<u8>,
 ) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
-    values(reader, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
+    let read = if field.repeated {
+        list(reader, field, &mut bounds, 0, out)
+    } else {
+        value(reader, field, &mut bounds, 0, out)
+    };
+    read.map_err(|fault| fault.within(field.name))?;
     Ok(bounds.repaired)
 }
 
@@ -199,27 +204,33 @@ fn nested(
             continue;
         }
         let (start, numbers_left) = (out.len(), bounds.numbers_left);
-        values(reader, field, bounds, level, out).map_err(|fault| fault.within(field.name))?;
-        let written = WrittenField {
-            number: field.number,
-            range: start..out.len(),
-            numbers: numbers_left - bounds.numbers_left,
+        let read = if field.repeated {
+            list(reader, field, bounds, level, out)
+        } else {
+            value(reader, field, bounds, level, out)
         };
-        names.written(field, spelling, written);
+        if let Err(fault) = read {
+            return Err(fault.within(field.name));
+        }
+        if spelling == Spelling::Snake {
+            names.written_in_snake_case(field, || WrittenField {
+                number: field.number,
+                range: start..out.len(),
+                numbers: numbers_left - bounds.numbers_left,
+            });
+        }
     }
     Ok(())
 }
 
-fn values(
+/// Appends all elements of a list.
+fn list(
     reader: &mut JsonReader<'_>,
     field: &FieldSchema,
     bounds: &mut TextLimits<'_>,
     level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), Unmapped> {
-    if !field.repeated {
-        return value(reader, field, bounds, level, out);
-    }
     let is_numbers = matches!(
         field.kind,
         FieldType::Double | FieldType::Fixed64 | FieldType::Uint64

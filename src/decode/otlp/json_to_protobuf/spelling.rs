@@ -104,15 +104,14 @@ impl NamesSeen {
         }
     }
 
-    pub(super) fn written(
+    /// Notes a field that is given in snake_case.
+    pub(super) fn written_in_snake_case(
         &mut self,
         field: &FieldSchema,
-        spelling: Spelling,
-        written: WrittenField,
+        written: impl FnOnce() -> WrittenField,
     ) {
-        let is_merged = field.repeated || matches!(field.kind, FieldType::Message(_));
-        if spelling == Spelling::Snake && is_merged {
-            self.snake.push(written);
+        if field.repeated || matches!(field.kind, FieldType::Message(_)) {
+            self.snake.push(written());
         }
     }
 }
