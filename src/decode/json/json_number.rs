@@ -7,7 +7,7 @@ use crate::decode::json::json_writer::display;
 
 /// Maximum number of characters of a number in plain digits. PostgreSQL accepts larger numbers and can then neither
 /// print nor dump the row.
-const NUMBER_CHARACTERS: usize = 400;
+pub(in crate::decode) const NUMBER_CHARACTERS: usize = 400;
 
 /// Writes a whole number.
 pub(in crate::decode) fn unsigned(out: &mut JsonText<'_>, mut value: u64) {

@@ -45,10 +45,10 @@ use crate::decode::json::json_number;
 use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
+use crate::decode::otlp::column_keys::correlation_id;
 use crate::decode::otlp::item::{
     Hex, ItemContext, OtlpItem, RowMemory, TakeRow, column_time, time_member,
 };
-use crate::decode::otlp::column_keys::correlation_id;
 use crate::decode::otlp::key_layout::KeyOrder;
 use crate::decode::otlp::key_values::{KeyValueMemory, KeyValues};
 use crate::decode::otlp::metric::{MetricFields, MetricPart, OtlpMetric};

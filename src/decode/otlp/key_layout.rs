@@ -92,11 +92,16 @@ impl KeyLayout {
     fn arranged(mut self, pairs: &[KeyValue<'_>], order: KeyOrder) -> Self {
         self.order = order;
         self.keys.clear();
-        self.keys.extend(pairs.iter().enumerate().map(|(index, pair)| {
-            let rank = order.rank(&stored_key(pair.key));
-            let json_end = 0;
-            PlacedKey { rank, index, json_end }
-        }));
+        self.keys
+            .extend(pairs.iter().enumerate().map(|(index, pair)| {
+                let rank = order.rank(&stored_key(pair.key));
+                let json_end = 0;
+                PlacedKey {
+                    rank,
+                    index,
+                    json_end,
+                }
+            }));
         if !self.keys.is_sorted_by(|a, b| a.rank < b.rank) {
             self.sort(pairs);
         }
@@ -123,7 +128,8 @@ impl KeyLayout {
         });
         let are_equal = |a: &PlacedKey, b: &PlacedKey| a.rank == b.rank && key(a) == key(b);
         self.keys.reverse();
-        self.keys.dedup_by(|earlier, later| are_equal(earlier, later));
+        self.keys
+            .dedup_by(|earlier, later| are_equal(earlier, later));
         self.keys.reverse();
     }
 

@@ -26,11 +26,11 @@ use sha2::{Digest as _, Sha256};
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle};
-use crate::decode::otlp::item::{
-    FieldRange, Hex, IdTexts, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, RowMemory, TakeRow,
-    column_time, is_id, long_name_member, low32, time_member, time_text,
-};
 use crate::decode::otlp::column_keys::correlation_id;
+use crate::decode::otlp::item::{
+    FieldRange, Hex, IdTexts, ItemContext, ItemKind, OtlpItem, RowMemory, TakeRow, column_time,
+    is_id, long_name_member, low32, time_member, time_text,
+};
 use crate::decode::otlp::key_values::KeyValues;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{

@@ -217,8 +217,8 @@ impl<'a> OtlpMetric<'a> {
         };
         MetricFields {
             name: column_text(name.as_bytes(), NAME_CHARACTERS)
-.unwrap_or_default()
-.into_owned(),
+                .unwrap_or_default()
+                .into_owned(),
             parts: (self.bytes <= HELD_BYTES).then(|| MetricPart::ALL.map(part)),
             series,
         }

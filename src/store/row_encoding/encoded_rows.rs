@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use crate::event::{Event, EventFlags};
 use crate::store::row_encoding::{
-    CREATED_AT, EMPTY_METADATA, EncodedRow, FIELDS, FLAGS, length, postgres_time, put_field, put_number,
+    CREATED_AT, EMPTY_METADATA, EncodedRow, FIELDS, FLAGS, length, postgres_time, put_field,
+    put_number,
 };
 
 /// Maximum number of bytes of a tuple beside its texts: the count, seventeen lengths, four 64-bit numbers, `kind`,
