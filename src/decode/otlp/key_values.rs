@@ -254,7 +254,7 @@ mod tests {
     fn a_layout_of_many_or_long_keys_is_not_kept() {
         let many: Vec<_> = (0..300).map(|index| index.to_string()).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
-        let long = vec!["x".repeat(100); 60];
+        let long = vec!["x".repeat(100); 100];
         let long: Vec<_> = long.iter().map(String::as_str).collect();
         for keys in [many, long] {
             let mut memory = KeyValueMemory::default();
