@@ -6,9 +6,10 @@
 #                               nor another program; it takes a few minutes after a build and installs nothing
 #
 # Missing packages of the system are installed, as root or by sudo: PostgreSQL's server programs, Prometheus and its
-# Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven, nginx, HAProxy and
-# PgBouncer. SDKs and other programs are installed below target/, in the versions of scripts/tools/versions.txt. Servers run in
-# temporary directories on free ports, never as root, and are removed. No test is skipped: a missing program is an error.
+# Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven, nginx, HAProxy,
+# PgBouncer and valgrind. SDKs and other programs are installed below target/, in the versions of scripts/tools/versions.txt.
+# Servers run in temporary directories on free ports, never as root, and are removed. No test is skipped: a missing program is an
+# error.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
@@ -63,6 +64,7 @@ promtool prometheus
 psql postgresql-client
 strace strace
 systemd-analyze systemd
+valgrind valgrind
 TABLE
 }
 
@@ -144,6 +146,7 @@ step 'scripts' check_scripts
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
+step 'instructions' scripts/check/instructions.sh
 step 'dashboards' scripts/check/dashboards.sh
 step 'alerts' scripts/check/alerts.sh
 step 'outage' scripts/check/outage.sh

@@ -57,7 +57,9 @@ pub(crate) async fn measure(arguments: &Arguments) -> String {
     warm.sort_unstable();
     let every = (warm[WARM_UP / 2] * PACE).max(LEAST_PACE);
     let in_time = u32::try_from(TIME.as_millis() / every.as_millis()).expect("few");
-    let count = arguments.number::<u32>("count").min(in_time.max(LEAST_COUNT));
+    let count = arguments
+        .number::<u32>("count")
+        .min(in_time.max(LEAST_COUNT));
     let runtime = tokio::runtime::Handle::current();
     let began = Instant::now();
     let asking = tokio::task::spawn_blocking(move || {

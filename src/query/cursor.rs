@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The sort key of an event: its time, then its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PageKey {
     /// Unix ms.
     pub(super) timestamp: i64,
@@ -15,7 +15,7 @@ pub(super) struct PageKey {
 }
 
 /// The order of a page by [`PageKey`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SortOrder {
     NewestFirst,
     OldestFirst,

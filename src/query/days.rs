@@ -2,7 +2,15 @@
 //!
 //! **Invariant:** the ranges of one search cover all time without overlap, even if the clock is wrong.
 
+use std::ops::RangeInclusive;
+
 pub(super) const DAY_US: i64 = 86_400_000_000;
+
+/// Time within which nearly all events are received after they happened.
+const USUAL_DELAY_MS: i64 = 600_000;
+
+/// The end of the year 9999.
+const LATEST_MS: i64 = 253_402_300_799_999;
 
 /// A half-open range of receive times in Unix µs; `None` = no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +24,16 @@ impl Days {
         from: None,
         to: None,
     };
+
+    /// Returns the days in which nearly all events of a time span in Unix ms are received.
+    pub(super) fn of_span(span: &RangeInclusive<i64>) -> Self {
+        let day = |ms: i64| day_start(ms.clamp(0, LATEST_MS) * 1000);
+        let late_ms = span.end().saturating_add(USUAL_DELAY_MS);
+        Self {
+            from: Some(day(*span.start())),
+            to: Some(day(late_ms) + DAY_US),
+        }
+    }
 
     /// Returns the number of days; `None` without a bound.
     pub(super) fn len(self) -> Option<i64> {
@@ -63,7 +81,7 @@ enum NextRange {
 const DAYS_BACK: i64 = 400;
 
 /// Factor by which a range may be wider than the last one.
-const WIDER: i64 = 4;
+const WIDER: i64 = 8;
 
 impl DayRanges {
     /// Returns the ranges that begin with today.
@@ -80,6 +98,55 @@ impl DayRanges {
         Self {
             next: NextRange::All,
             ..Self::newest_first(0)
+        }
+    }
+
+    /// Returns the next range, back to the start of the day of a time, but at least one day.
+    pub(super) fn next_back_to(&mut self, time_us: i64) -> Option<Days> {
+        let (to, newest_us) = match self.next {
+            NextRange::Today => (None, self.today_us),
+            NextRange::Before(to) => (Some(to), to - DAY_US),
+            NextRange::All | NextRange::None => return self.next(1),
+        };
+        let oldest_us = self.today_us - DAYS_BACK * DAY_US;
+        if newest_us < oldest_us {
+            return self.next(1);
+        }
+        let from = day_start(time_us.clamp(oldest_us, newest_us));
+        self.widest_days = ((newest_us - from) / DAY_US + 1).saturating_mul(WIDER);
+        self.next = NextRange::Before(from);
+        Some(Days {
+            from: Some(from),
+            to,
+        })
+    }
+
+    /// Returns a sequence without ranges.
+    pub(super) fn none() -> Self {
+        Self {
+            next: NextRange::None,
+            ..Self::newest_first(0)
+        }
+    }
+
+    /// Returns the next range, of at most `days` days, which ends at the latest with the day of a time.
+    pub(super) fn next_not_before(&mut self, time_us: i64, days: i64) -> Option<Days> {
+        let left = match self.next {
+            NextRange::Before(to) => (to - day_start(time_us.clamp(0, to))) / DAY_US,
+            NextRange::All | NextRange::Today | NextRange::None => i64::MAX,
+        };
+        self.next(days.min(left))
+    }
+
+    /// Returns all time that no range has covered yet; `None` if there is none.
+    pub(super) const fn rest(&self) -> Option<Days> {
+        match self.next {
+            NextRange::All | NextRange::Today => Some(Days::ALL),
+            NextRange::Before(to) => Some(Days {
+                from: None,
+                to: Some(to),
+            }),
+            NextRange::None => None,
         }
     }
 
@@ -129,8 +196,8 @@ pub(super) struct Slice {
     pub(super) to_ms: Option<i64>,
 }
 
-/// Slices are not split below four times this.
-const SHORTEST_MS: i64 = 60_000;
+/// Slices are not split below twice this.
+const SHORTEST_MS: i64 = 1_000;
 
 impl Slice {
     pub(super) const fn of(days: Days) -> Self {
@@ -141,23 +208,19 @@ impl Slice {
         }
     }
 
-    /// Returns `true` if [`Self::split`] made it from a single day.
-    pub(super) const fn is_part_of_day(self) -> bool {
+    /// Returns `true` if the slice has only some of the events of its days.
+    pub(super) const fn is_part_of_days(self) -> bool {
         self.from_ms.is_some() || self.to_ms.is_some()
     }
 
-    /// Returns an older and a newer part: half of the days, or the last quarter of a day. `None` if the slice is short,
-    /// or has no lower bound.
-    pub(super) fn split(self, now_us: i64) -> Option<(Self, Self)> {
-        if let Some((older, newer)) = self.days.halves() {
-            return Some((Self::of(older), Self::of(newer)));
-        }
-        let from_ms = self.from_ms.or(Some(self.days.from? / 1000))?;
-        let end_us = self.days.to.unwrap_or(now_us);
-        let to_ms = self.to_ms.unwrap_or(end_us / 1000);
-        let part_ms = to_ms.checked_sub(from_ms)? / 4;
-        let middle = Some(to_ms - part_ms);
-        (part_ms >= SHORTEST_MS).then_some((
+    /// Returns the events before a time and those from then on; `None` if the time is not within the slice.
+    pub(super) fn split_at(self, time_ms: i64) -> Option<(Self, Self)> {
+        let middle = Some(time_ms);
+        let from_ms = self.from_ms.or(self.days.from.map(|from| from / 1000));
+        let to_ms = self.to_ms.or(self.days.to.map(|to| to / 1000));
+        let is_within =
+            from_ms.is_none_or(|from| from < time_ms) && to_ms.is_none_or(|to| time_ms < to);
+        is_within.then_some((
             Self {
                 to_ms: middle,
                 ..self
@@ -167,6 +230,22 @@ impl Slice {
                 ..self
             },
         ))
+    }
+
+    /// Returns the older and the newer half: of the days, or of a day's time. `None` if the slice is short, or has no lower
+    /// bound.
+    pub(super) fn split(self, now_us: i64) -> Option<(Self, Self)> {
+        if let Some((older, newer)) = self.days.halves() {
+            let part = |days| Self { days, ..self };
+            return Some((part(older), part(newer)));
+        }
+        let from_ms = self.from_ms.or(Some(self.days.from? / 1000))?;
+        let end_us = self.days.to.unwrap_or(now_us);
+        let to_ms = self.to_ms.unwrap_or(end_us / 1000);
+        let half_ms = to_ms.checked_sub(from_ms)? / 2;
+        (half_ms >= SHORTEST_MS)
+            .then(|| self.split_at(to_ms - half_ms))
+            .flatten()
     }
 }
 
@@ -197,9 +276,9 @@ mod tests {
             let expected: &[i64] = match days {
                 1 => &[1; 5],
                 3 => &[1, 3, 3, 3, 3],
-                _ => &[1, 4, 16, 64, 256],
+                _ => &[1, 8, 64, 512],
             };
-            assert_eq!(widths[..5], *expected);
+            assert_eq!(widths[..expected.len()], *expected);
         }
         let mut all = DayRanges::all();
         assert_eq!((all.next(1), all.next(1)), (Some(Days::ALL), None));
@@ -245,7 +324,7 @@ mod tests {
             assert!(
                 parts
                     .iter()
-                    .all(|part| part.days == day && part.is_part_of_day())
+                    .all(|part| part.days == day && part.is_part_of_days())
             );
             assert_eq!(parts.first().unwrap().to_ms, None);
             assert_eq!(parts.last().unwrap().from_ms, None);

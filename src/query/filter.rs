@@ -5,7 +5,7 @@
 use crate::query::statement::{Dialect, SqlStatement, SqlValue};
 
 /// One condition on events.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Filter {
     /// The text column equals the value.
     Equal(TextColumn, String),
@@ -24,7 +24,7 @@ pub(super) enum Filter {
 }
 
 /// A column of texts that a search may compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TextColumn {
     CorrelationId,
     EventType,
@@ -50,7 +50,7 @@ impl TextColumn {
 }
 
 /// A quantity that a search may bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Quantity {
     /// The event's own time in Unix ms.
     Time,
@@ -100,12 +100,25 @@ impl Filter {
 
     /// Returns `true` if the summaries of PostgreSQL's block ranges show which ranges cannot match.
     pub(super) fn skips_blocks(&self) -> bool {
-        use TextColumn::{EventType, Integration, Name, Provider};
+        use TextColumn::{EventType, Integration, Name, Provider, Status};
         matches!(
             self,
-            Self::Equal(Integration | EventType | Provider | Name, _)
+            Self::Equal(Integration | EventType | Provider | Name | Status, _)
                 | Self::AtLeast(Quantity::Duration, _)
         )
+    }
+
+    /// Returns the length of all texts that the condition compares with.
+    pub(super) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Equal(_, value) | Self::Trace(value) => value.len(),
+            Self::AtLeast(..) | Self::AtMost(..) => 0,
+            Self::Metadata(path, value) => {
+                path.iter().map(String::len).sum::<usize>() + value.len()
+            }
+            Self::Resource(key, value) => key.len() + value.len(),
+            Self::ResourceIn(ids) => ids.iter().map(Vec::len).sum(),
+        }
     }
 
     /// Returns `true` if the condition concerns the resource of an event.

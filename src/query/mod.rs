@@ -55,10 +55,19 @@ mod first_ids;
 /// A search that several statements answer.
 mod rest_of_search;
 
-/// The statements of these, for PostgreSQL.
+/// The slices of a search that are left.
+mod slice_queue;
+
+/// The ends of the pages of recent searches.
+mod page_ends;
+
+/// The statements of windows and slices, for PostgreSQL.
 mod slice_statements;
 
-/// A search in PostgreSQL.
+/// A search in PostgreSQL, by windows and slices.
+mod sliced_search;
+
+/// A query in PostgreSQL.
 mod postgres;
 
 /// A search in SQLite.
@@ -82,6 +91,7 @@ use cursor::SortOrder;
 use error::QueryError;
 use first_ids::FirstIds;
 use page::ResultPage;
+use page_ends::PageEnds;
 use search::{Lookup, Search};
 
 /// Settings of queries.
@@ -154,6 +164,7 @@ pub struct Queries {
     slots: Arc<Semaphore>,
     memory: Arc<AnswerMemory>,
     first_ids: Arc<FirstIds>,
+    page_ends: Arc<PageEnds>,
 }
 
 impl Queries {
@@ -165,6 +176,7 @@ impl Queries {
             slots: Arc::new(Semaphore::new(options.concurrency)),
             memory: Arc::new(AnswerMemory::new(&options)),
             first_ids: Arc::default(),
+            page_ends: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -285,6 +297,7 @@ impl Queries {
                             pool: &store.read_pool,
                             options: &self.options,
                             first_ids: &self.first_ids,
+                            page_ends: &self.page_ends,
                         };
                         reader.find(lookup, &mut held).await
                     }

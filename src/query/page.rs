@@ -24,6 +24,8 @@ use crate::telemetry::own_traces::{SpanAttributes, spans};
 #[derive(Clone, Debug)]
 pub(super) struct FoundEvent {
     pub(super) key: PageKey,
+    /// The receive time in Unix µs.
+    pub(super) received_us: i64,
     /// Unix time in nanoseconds, if the event has one.
     time_unix_nano: Option<i64>,
     /// One JSON object; without metadata, resource and scope while these are unread.
@@ -33,6 +35,18 @@ pub(super) struct FoundEvent {
 }
 
 impl FoundEvent {
+    /// Makes an event without any text.
+    #[cfg(test)]
+    pub(super) const fn of(key: PageKey, received_us: i64) -> Self {
+        Self {
+            key,
+            received_us,
+            time_unix_nano: None,
+            json: String::new(),
+            unread_bytes: None,
+        }
+    }
+
     /// Returns the event's length in an answer, with a comma.
     fn answer_bytes(&self) -> usize {
         self.json.len() + self.unread_bytes.unwrap_or(0) + 1
@@ -252,7 +266,8 @@ where
     let unread: Option<i64> = int(19)?;
 
     let time_unix_nano = int(12)?;
-    let created_at = time_text::rfc3339(row.try_get(9)?);
+    let received_us = row.try_get(9)?;
+    let created_at = time_text::rfc3339(received_us);
     let quoted = |nanos: i64| format!("\"{nanos}\"");
     let out = &mut json;
 
@@ -278,6 +293,7 @@ where
     json.push('}');
     Ok(FoundEvent {
         key,
+        received_us,
         time_unix_nano,
         json,
         unread_bytes: unread.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
@@ -305,14 +321,13 @@ mod tests {
     use super::{FoundEvent, PageKey, ResultPage, SortOrder};
 
     fn page_of(sizes: &[usize]) -> ResultPage {
+        let key = PageKey {
+            timestamp: 0,
+            id: 0,
+        };
         let event = |size: &usize| FoundEvent {
-            key: PageKey {
-                timestamp: 0,
-                id: 0,
-            },
-            time_unix_nano: None,
             json: "x".repeat(*size),
-            unread_bytes: None,
+            ..FoundEvent::of(key, 0)
         };
         ResultPage {
             events: sizes.iter().map(event).collect(),
@@ -339,10 +354,8 @@ mod tests {
     #[test]
     fn within_a_millisecond_nanoseconds_decide_and_the_next_page_does_not_care() {
         let event = |id, nanos: Option<i64>| FoundEvent {
-            key: PageKey { timestamp: 5, id },
             time_unix_nano: nanos.map(|n| 5_000_000 + n),
-            json: String::new(),
-            unread_bytes: None,
+            ..FoundEvent::of(PageKey { timestamp: 5, id }, 0)
         };
         let mut page = ResultPage {
             events: vec![event(1, Some(900)), event(2, Some(100)), event(3, None)],

@@ -31,19 +31,16 @@ impl RestOfSearch {
         self.page.more || self.page.events.len() >= self.wanted
     }
 
+    /// Returns the key of the page's last event.
+    pub(super) fn floor(&self) -> Option<PageKey> {
+        self.page.events.last().map(|event| event.key)
+    }
+
     /// Restricts the search to events after the page's last one. The page must have every event before that.
     pub(super) fn begin_after_page(&mut self) {
         if let Some(last) = self.page.events.last() {
             self.search.after = Some(last.key);
         }
-    }
-
-    /// Restricts the search to events before a time. The page must have every event from then on.
-    pub(super) fn begin_before(&mut self, time_ms: i64) {
-        self.search.after = Some(PageKey {
-            timestamp: time_ms,
-            id: i64::MIN,
-        });
     }
 
     /// Returns the time to which a search for the newest events has to go back if the missing events follow at the
@@ -62,13 +59,17 @@ impl RestOfSearch {
 }
 
 /// The number of matches in the last range of days.
-#[derive(Default)]
 pub(super) struct MatchDensity {
     days: i64,
     matches: i64,
 }
 
 impl MatchDensity {
+    pub(super) const NONE: Self = Self {
+        days: 0,
+        matches: 0,
+    };
+
     pub(super) fn begin(&mut self, days: Days) {
         self.matches = 0;
         self.days = days.len().unwrap_or(1);
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn the_next_range_has_the_days_that_the_missing_events_need_at_the_density_so_far() {
         const DAY_US: i64 = 86_400_000_000;
-        let mut density = MatchDensity::default();
+        let mut density = MatchDensity::NONE;
         assert_eq!(density.days_with(100), i64::MAX);
         density.begin(Days {
             from: Some(0),

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** an event is found only if it matches every condition.
 
+use std::ops::RangeInclusive;
+
 use crate::event::Signal;
 use crate::query::RESOURCES_LISTED;
 use crate::query::cursor::{PageKey, SortOrder};
@@ -18,7 +20,7 @@ pub(super) enum Lookup {
 }
 
 /// A search for one page of events.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Search {
     /// The conditions, all of which an event must match.
     pub(super) filters: Vec<Filter>,
@@ -75,8 +77,34 @@ impl Search {
         self.after.is_some() || self.filters.iter().any(Filter::is_range)
     }
 
-    /// Returns `true` if the search has several conditions besides a time span of at most a day. Then few events match.
-    pub(super) fn is_narrow(&self) -> bool {
+    /// Returns the lower bound of the events' own times in Unix ms.
+    pub(super) fn earliest_ms(&self) -> Option<i64> {
+        let after = self.after.filter(|_| self.order == SortOrder::OldestFirst);
+        let bounds = self.filters.iter().filter_map(|filter| match filter {
+            Filter::AtLeast(Quantity::Time, ms) => Some(*ms),
+            _ => None,
+        });
+        bounds.chain(after.map(|key| key.timestamp)).max()
+    }
+
+    /// Returns the upper bound of the events' own times in Unix ms.
+    pub(super) fn latest_ms(&self) -> Option<i64> {
+        let after = self.after.filter(|_| self.order == SortOrder::NewestFirst);
+        let bounds = self.filters.iter().filter_map(|filter| match filter {
+            Filter::AtMost(Quantity::Time, ms) => Some(*ms),
+            _ => None,
+        });
+        bounds.chain(after.map(|key| key.timestamp)).min()
+    }
+
+    /// Returns the length of all texts that the conditions compare with.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.filters.iter().map(Filter::text_bytes).sum()
+    }
+
+    /// Returns the time span in Unix ms of a search that has several conditions besides a span of at most a day. Then few
+    /// events match.
+    pub(super) fn narrow_span(&self) -> Option<RangeInclusive<i64>> {
         let (mut from, mut to, mut others) = (None, None, 0);
         for filter in &self.filters {
             match filter {
@@ -85,8 +113,8 @@ impl Search {
                 _ => others += usize::from(!filter.is_range()),
             }
         }
-        let span = from.zip(to).map(|(from, to)| to.saturating_sub(from));
-        others > 1 && span.is_some_and(|ms| ms <= DAY_MS)
+        let (from, to) = from.zip(to)?;
+        (others > 1 && to.saturating_sub(from) <= DAY_MS).then_some(from..=to)
     }
 
     /// Returns `true` if a condition concerns the resource of an event.

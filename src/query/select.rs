@@ -113,6 +113,15 @@ pub(super) fn event(dialect: Dialect, id: i64, days: Days) -> SqlStatement {
     })
 }
 
+/// Makes the statement for the event with this id, received before or after these days.
+pub(super) fn event_outside(dialect: Dialect, id: i64, days: Days) -> SqlStatement {
+    events(dialect, SortOrder::NewestFirst, |sql| {
+        sql.push(selected(dialect)).push("e.id = ").int(id);
+        push_outside(sql, days);
+        sql.push(" LIMIT 1");
+    })
+}
+
 /// Makes the statement for the id of one event of these days, the first that the table has.
 pub(super) fn first_id(dialect: Dialect, days: Days) -> SqlStatement {
     let mut sql = SqlStatement::new(dialect, "SELECT e.id FROM telemetry_events e WHERE true");
@@ -164,6 +173,18 @@ pub(super) fn push_days(sql: &mut SqlStatement, days: Days) {
     if let Some(to) = days.to {
         sql.push(" AND e.created_at < ").micros(to);
     }
+}
+
+/// Appends the condition that the receive time is not within these days.
+pub(super) fn push_outside(sql: &mut SqlStatement, days: Days) {
+    sql.push(" AND (false");
+    if let Some(from) = days.from {
+        sql.push(" OR e.created_at < ").micros(from);
+    }
+    if let Some(to) = days.to {
+        sql.push(" OR e.created_at >= ").micros(to);
+    }
+    sql.push(")");
 }
 
 /// Appends the bounds of times, and the end of the previous page.

@@ -3,12 +3,12 @@
 //! **Invariant:** a statement adds conditions that its part of the search implies, and no others.
 
 use crate::query::cursor::{PageKey, SortOrder};
-use crate::query::days::Slice;
-use crate::query::filter::TextColumn;
+use crate::query::days::{Days, Slice};
+use crate::query::filter::{Filter, Quantity, TextColumn};
 use crate::query::rest_of_search::RestOfSearch;
 use crate::query::search::Search;
 use crate::query::select::{self, TextLength};
-use crate::query::statement::{Dialect, SqlStatement};
+use crate::query::statement::{Dialect, SqlStatement, SqlValue};
 
 /// Makes the statement of step 1: the matches among the first `rows` rows of the range, and among those of the same
 /// millisecond as the last.
@@ -36,8 +36,13 @@ pub(super) fn any_order(search: &Search, slice: Slice, too_many: usize) -> SqlSt
         sql.push(
             "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
         );
-        push_slice(sql, slice);
-        select::push_range(sql, search);
+        if is_found_by_time(search, slice) {
+            push_slice(sql, slice, "e.timestamp");
+            select::push_range(sql, search);
+        } else {
+            push_slice(sql, slice, SUMMARISED_TIME);
+            push_summarised_range(sql, search);
+        }
         select::push_filters(sql, search);
         push_pair(sql, search);
         sql.push(" LIMIT ")
@@ -53,7 +58,7 @@ pub(super) fn in_order(rest: &RestOfSearch, slice: Slice, floor: Option<PageKey>
     let search = &rest.search;
     select::events(Dialect::Postgres, search.order, |sql| {
         sql.push("SELECT * FROM telemetry_events e WHERE true");
-        push_slice(sql, slice);
+        push_slice(sql, slice, "e.timestamp");
         select::push_range(sql, search);
         if let Some(key) = floor {
             select::push_beyond(sql, ">", key);
@@ -64,13 +69,91 @@ pub(super) fn in_order(rest: &RestOfSearch, slice: Slice, floor: Option<PageKey>
     })
 }
 
-fn push_slice(sql: &mut SqlStatement, slice: Slice) {
+/// Makes the statement for one event of these days that may be above the key `floor`, whatever else the search asks for.
+pub(super) fn any_above(search: &Search, days: Days, floor: PageKey) -> SqlStatement {
+    let mut sql = SqlStatement::new(
+        Dialect::Postgres,
+        "SELECT e.id FROM telemetry_events e WHERE true",
+    );
+    select::push_days(&mut sql, days);
+    select::push_range(&mut sql, search);
+    sql.push(" AND e.timestamp >= ").int(floor.timestamp);
+    sql.push(" LIMIT 1");
+    sql
+}
+
+/// Makes the statement for the matches received outside these days, without restrictions on the plan.
+pub(super) fn outside(search: &Search, days: Days) -> SqlStatement {
+    select::events(Dialect::Postgres, search.order, |sql| {
+        sql.push("SELECT * FROM telemetry_events e WHERE true");
+        select::push_outside(sql, days);
+        select::push_range(sql, search);
+        select::push_filters(sql, search);
+        select::push_order(sql, search.order, "e");
+        select::push_slice(sql, search.wanted(), 0);
+    })
+}
+
+/// Makes the statement for one event in the search's range, received outside these days, whatever else the search asks
+/// for.
+pub(super) fn any_outside(search: &Search, days: Days) -> SqlStatement {
+    let mut sql = SqlStatement::new(
+        Dialect::Postgres,
+        "SELECT e.id FROM telemetry_events e WHERE true",
+    );
+    select::push_outside(&mut sql, days);
+    select::push_range(&mut sql, search);
+    sql.push(" LIMIT 1");
+    sql
+}
+
+/// The event's own time in the form that the block ranges summarise. The index on `timestamp` does not apply to it: the
+/// planner would prefer that index for many slices, although it leads to each of their rows.
+const SUMMARISED_TIME: &str = "(e.timestamp + 0)";
+
+/// Returns `true` if few rows of the slice's days are in the range of the search, so that the index on `timestamp` is
+/// the best one.
+fn is_found_by_time(search: &Search, slice: Slice) -> bool {
+    let is_before = |from_us: i64| {
+        search
+            .latest_ms()
+            .is_some_and(|latest| latest < from_us / 1000)
+    };
+    slice.days.from.is_none_or(is_before)
+}
+
+fn push_slice(sql: &mut SqlStatement, slice: Slice, time: &str) {
     select::push_days(sql, slice.days);
     if let Some(from) = slice.from_ms {
-        sql.push(" AND e.timestamp >= ").int(from);
+        sql.push(&format!(" AND {time} >= ")).int(from);
     }
     if let Some(to) = slice.to_ms {
-        sql.push(" AND e.timestamp < ").int(to);
+        sql.push(&format!(" AND {time} < ")).int(to);
+    }
+}
+
+/// Appends the search's range as [`select::push_range`] does, for the block ranges.
+fn push_summarised_range(sql: &mut SqlStatement, search: &Search) {
+    for filter in search.filters.iter().filter(|filter| filter.is_range()) {
+        sql.push(" AND ");
+        match filter {
+            Filter::AtLeast(Quantity::Time, ms) => sql.push(SUMMARISED_TIME).push(" >= ").int(*ms),
+            Filter::AtMost(Quantity::Time, ms) => sql.push(SUMMARISED_TIME).push(" <= ").int(*ms),
+            _ => filter.push(sql),
+        }
+    }
+    if let Some(key) = search.after {
+        let sign = match search.order {
+            SortOrder::NewestFirst => "<",
+            SortOrder::OldestFirst => ">",
+        };
+        sql.push(&format!(" AND {SUMMARISED_TIME} {sign}= "))
+            .int(key.timestamp);
+        let timestamp = sql.keep(SqlValue::Int(key.timestamp));
+        let id = sql.keep(SqlValue::Int(key.id));
+        sql.push(&format!(
+            " AND ({SUMMARISED_TIME} {sign} {timestamp} OR e.id {sign} {id})"
+        ));
     }
 }
 

@@ -279,6 +279,18 @@ impl Store {
         }
     }
 
+    /// Adds the rows that this collector has written since the last round to the summaries by which searches in
+    /// PostgreSQL skip blocks. [`Self::maintain`] does that again.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`], [`StoreError::Schema`].
+    pub async fn summarise_written(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.summarise_written().await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Confirms, for an operator, that the clocks are right, which ends retention's doubt. Returns the reason for that
     /// doubt, if there was one.
     ///

@@ -22,6 +22,9 @@ use crate::write::problems::ProblemTopic;
 /// Interval of checks for the first contact with the database.
 const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
+/// Interval of summaries of what was written, which a round does too.
+const SUMMARIES: Duration = Duration::from_secs(5);
+
 const IMPORT: &str = "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`";
 
 /// Maximum number of failures that one sentence names.
@@ -49,12 +52,30 @@ pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken
         }
         rounds.show(shared);
         tokio::select! {
-            goes_on = pause(shared.options.maintenance_interval, over) => {
+            goes_on = await_round(shared, over) => {
                 if !goes_on {
                     return;
                 }
             }
             () = shared.maintenance_requested.notified() => {}
+        }
+    }
+}
+
+/// Waits until the next round is due, and summarises meanwhile. Returns false if `over` was cancelled first.
+async fn await_round(shared: &WriteLoop, over: &CancellationToken) -> bool {
+    let due = Instant::now() + shared.options.maintenance_interval;
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left <= SUMMARIES {
+            return pause(left, over).await;
+        }
+        if !pause(SUMMARIES, over).await {
+            return false;
+        }
+        if shared.problems.connected() {
+            // The next round does it again, and reports why it fails.
+            let _ = shared.store.summarise_written().await;
         }
     }
 }

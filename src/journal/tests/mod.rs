@@ -24,8 +24,11 @@ mod life;
 /// The journal compared with a plain vector.
 mod model;
 
-/// Cuts, flips, forgeries.
+/// Cuts and flips.
 mod harm;
+
+/// Bytes that look like records.
+mod false_records;
 
 /// Files that are removed, emptied or cut, and lost blocks.
 mod missing;

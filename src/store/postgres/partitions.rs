@@ -94,6 +94,10 @@ impl Partitions {
         lock(&self.written).extend(days);
     }
 
+    pub(super) fn written(&self) -> BTreeSet<Day> {
+        lock(&self.written).clone()
+    }
+
     pub(super) fn take_written(&self) -> BTreeSet<Day> {
         std::mem::take(&mut lock(&self.written))
     }

@@ -1,5 +1,7 @@
-//! Refreshes summaries and statistics: BRIN ignores rows that were not summarised, and the planner knows nothing about
-//! a table that was never analysed.
+//! Refreshes summaries and statistics: a search reads every row that is not in BRIN's summaries, and the planner knows
+//! nothing about a table that was never analysed.
+//!
+//! Between the rounds, each collector summarises the days that it writes to, so that searches have few such rows to read.
 //!
 //! **Invariant:** a partition that was written to is summarised in the next round that can do it, whatever failed
 //! before.
@@ -9,9 +11,10 @@ use std::sync::Mutex;
 
 use sqlx::AssertSqlSafe;
 
-use crate::store::postgres::lock;
 use crate::store::postgres::partitions::Partition;
 use crate::store::postgres::round::MaintenanceRound;
+use crate::store::postgres::transaction::Transaction;
+use crate::store::postgres::{Postgres, lock};
 use crate::store::{MaintenanceStep, StoreError};
 
 /// Number of rows inserted into each partition, by the server's count, at its last summary.
@@ -49,14 +52,47 @@ impl MaintenanceRound<'_> {
     }
 
     async fn summarise(&mut self, partition: &Partition) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        transaction.summarise(partition).await
+    }
+}
+
+impl Postgres {
+    /// Summarises the days that this collector has written to since the last round, which will summarise them again.
+    pub(in crate::store) async fn summarise_written(&self) -> Result<(), StoreError> {
+        let days = self.shared.partitions.written();
+        if days.is_empty() {
+            return Ok(());
+        }
         let mut transaction = self.begin().await?;
+        let partitions = transaction.partition_list().await?;
+        transaction.commit().await?;
+        let is_written = |partition: &&Partition| days.iter().any(|day| partition.holds(*day));
+        for partition in partitions.iter().filter(is_written) {
+            let mut transaction = self.begin().await?;
+            transaction
+                .run_all("summarising a partition", SHORT_WAIT)
+                .await?;
+            transaction.summarise(partition).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a lock for less time than after which the server ends an autovacuum that holds it (`deadlock_timeout`).
+/// Every few seconds, that would leave the server no time for its own work on a busy day.
+const SHORT_WAIT: &str = "SET LOCAL lock_timeout = 100";
+
+impl Transaction<'_> {
+    /// Summarises a partition, and ends the transaction.
+    async fn summarise(mut self, partition: &Partition) -> Result<(), StoreError> {
         let summarise = sqlx::query(
             "SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index i \
              JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam \
              WHERE i.indrelid = $1::regclass AND a.amname = 'brin'",
         );
         let summarise = summarise.bind(&partition.qualified);
-        let summarised = transaction.run("summarising a partition", summarise).await;
-        transaction.end_after(summarised).await.map(drop)
+        let summarised = self.run("summarising a partition", summarise).await;
+        self.end_after(summarised).await.map(drop)
     }
 }

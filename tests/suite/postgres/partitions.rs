@@ -102,6 +102,34 @@ async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
                 WHERE a.amname = 'brin' AND c.relkind = 'i' AND c.relname LIKE 'telemetry_events_2%'";
     store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(number(&mut sql, left).await, 0);
+
+    // Between the rounds, while rows are written.
+    store
+        .write(&batch(stream, 2..=2, rows(30_000)))
+        .await
+        .unwrap();
+    store.summarise_written().await.unwrap();
+    assert_eq!(number(&mut sql, left).await, 0);
+}
+
+/// A lock that autovacuum holds is not waited for: after `deadlock_timeout`, the server would end autovacuum.
+#[tokio::test]
+async fn a_summary_between_rounds_does_not_wait_for_the_servers_own_work() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = begun(&store).await;
+    store.write(&batch(stream, 1..=1, rows(10))).await.unwrap();
+    let today = "SELECT format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', tableoid::regclass) FROM telemetry_events LIMIT 1";
+    let lock: String = sqlx::query_scalar(today).fetch_one(&mut sql).await.unwrap();
+    execute(&mut sql, &format!("BEGIN; {lock}")).await;
+    let asked = Instant::now();
+    assert!(store.summarise_written().await.is_err());
+    assert!(
+        asked.elapsed() < Duration::from_secs(4),
+        "it waited as long as a round"
+    );
+    execute(&mut sql, "ROLLBACK").await;
+    store.summarise_written().await.unwrap();
 }
 
 #[tokio::test]

@@ -80,12 +80,7 @@ impl Plan {
             self.discarded += number("Rows Removed by Filter");
             self.discarded += number("Rows Removed by Index Recheck");
         }
-        for known in [
-            "correlation_id",
-            "timestamp_idx",
-            "trace_id",
-            "id_timestamp",
-        ] {
+        for known in ["correlation_id", "timestamp_idx", "trace_id", "id_expr"] {
             if executed && text("Index Name").contains(known) {
                 self.by_index.push(known);
             }
@@ -189,13 +184,9 @@ async fn each_query_is_answered_by_its_index_without_reading_the_table() {
             300.0,
         ),
         // By the block ranges: a bloom filter errs once in a hundred.
-        ("/query?integration=absent".into(), "id_timestamp", 6_000.0),
-        (
-            "/query?name=absent&order=asc".into(),
-            "id_timestamp",
-            6_000.0,
-        ),
-        ("/query/12345".into(), "id_timestamp", 2_000.0),
+        ("/query?integration=absent".into(), "id_expr", 6_000.0),
+        ("/query?name=absent&order=asc".into(), "id_expr", 6_000.0),
+        ("/query/12345".into(), "id_expr", 2_000.0),
     ] {
         let plan = plans(&router, &uri).await;
         assert_eq!(plan.seq_scans_of_events, 0, "{uri}: {plan:?}");

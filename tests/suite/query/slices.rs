@@ -22,6 +22,7 @@ fn events() -> Vec<Event> {
             created_at_micros: (timestamp + late) * 1000,
             integration: if n % 3 == 0 { "a" } else { "b" },
             event_type: if n % 400 == 5 { "rare" } else { "span" },
+            status: (n % 96 == 7).then_some("ERROR"),
             name: Some(["op-0", "op-1", "op-2", "op-3"][usize::try_from(n % 4).expect("small")]),
             duration_ns: (n % 5 > 0).then_some(n % 97 * 1_000_000),
             ..Event::default()
@@ -45,9 +46,20 @@ async fn a_search_by_slices_finds_what_a_search_of_all_rows_finds() {
         ("eventType=rare", 6),
         ("minDurationMs=90", 134),
         ("maxDurationMs=2", 60),
+        ("status=ERROR", 25),
+        ("name=op-2&to=2026-01-01T00:00:00Z", 180),
+        (
+            "name=op-2&from=2026-01-01T08:00:00Z&to=2026-01-01T16:00:00Z",
+            120,
+        ),
         (
             "integration=b&minDurationMs=95&from=2025-12-31T14:00:00Z&to=2026-01-01T14:00:00Z",
             14,
+        ),
+        // An hour of an evening; a part of its events is received a day later, or was received three days before.
+        (
+            "integration=b&minDurationMs=1&from=2025-12-31T20:00:00Z&to=2025-12-31T21:00:00Z",
+            32,
         ),
         (
             "integration=b&name=op-1&from=2025-12-31T14:00:00Z&to=2026-01-01T14:00:00Z",
@@ -66,6 +78,55 @@ async fn a_search_by_slices_finds_what_a_search_of_all_rows_finds() {
                 }
                 assert_eq!(found, expected, "{filters} {order} {limit}");
             }
+        }
+    }
+}
+
+/// The end of a page is kept, and the same search begins there. Events that were stored since move it forward; events
+/// that were removed move it back.
+#[tokio::test]
+async fn a_repeated_search_finds_what_was_stored_and_misses_what_was_removed() {
+    let options = Options {
+        window_rows: 5,
+        ..Options::default()
+    };
+    let all = events();
+    let (first, second) = all.split_at(2000);
+    let both = Both::under(options.clone(), first).await;
+    let repeated = reads(Queries::new(both.postgres.clone(), options));
+    let mut searches = Vec::new();
+    for filters in [
+        "integration=a&name=op-3",
+        "name=op-1",
+        "eventType=rare",
+        "minDurationMs=90",
+        "status=ERROR",
+        "integration=absent",
+    ] {
+        searches.extend([1, 20, 150].map(|limit| format!("/query?{filters}&limit={limit}")));
+    }
+    for round in 0..5 {
+        match round {
+            1 => both.insert(2001, second).await,
+            // Newer than all others, and more than a slice may have.
+            2 => {
+                let event = |n: i64| Event {
+                    timestamp: NOON + 3 * DAY_MS + n,
+                    created_at_micros: (NOON + 3 * DAY_MS + n) * 1000,
+                    name: Some("op-1"),
+                    ..Event::default()
+                };
+                both.insert(3001, &(0..900).map(event).collect::<Vec<_>>())
+                    .await;
+            }
+            3 => both.remove("id % 3 = 0").await,
+            4 => both.remove("id > 1000").await,
+            _ => {}
+        }
+        for search in &searches {
+            let expected = both.get(search).await;
+            assert_eq!(get(&repeated, search).await, expected, "{round} {search}");
+            assert_eq!(get(&repeated, search).await, expected, "{round} {search}");
         }
     }
 }

@@ -197,7 +197,13 @@ impl Both {
         self.run(insert).await;
     }
 
-    async fn insert(&self, first: usize, events: &[Event]) {
+    /// Removes the events that match a condition.
+    pub(super) async fn remove(&self, condition: &str) {
+        self.run(|_| format!("DELETE FROM telemetry_events WHERE {condition}"))
+            .await;
+    }
+
+    pub(super) async fn insert(&self, first: usize, events: &[Event]) {
         let numbered: Vec<_> = (first..).zip(events).collect();
         for chunk in numbered.chunks(500) {
             self.run(|dialect| insert(chunk, dialect)).await;
