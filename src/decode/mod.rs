@@ -1,8 +1,9 @@
 //! Decodes the bytes of a request into events; pure and synchronous.
 //!
 //! Each request is decoded twice. `check` runs before the request is written to the journal: it decides which items
-//! are accepted, for the answer to the client. `events` runs afterwards and makes the rows. Both share one walk. If
-//! `check` found a request clean, `clean_events` makes the same rows without validating the items again.
+//! are accepted, for the answer to the client. `events` runs afterwards and makes the rows. Both share one walk, but for
+//! OTLP's JSON in the usual order of members, of which `check` reads each item only once. If `check` found a request
+//! clean, `clean_events` makes the same rows without validating the items again.
 //!
 //! **Invariant:** for the same bytes and the same `Source`, `events` yields exactly the items that `check` counted
 //! as accepted, and no tree of a whole request is ever built.

@@ -22,7 +22,12 @@ pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String>
         return Err("a time before 1970".to_owned());
     }
     let whole = plain.split('.').next().unwrap_or_default();
-    match whole.parse::<i64>() {
+    from_whole_number(whole.parse().unwrap_or(u64::MAX), received_ms)
+}
+
+/// The same for a whole number; one beyond 64 bits counts as the greatest.
+pub(super) fn from_whole_number(number: u64, received_ms: i64) -> Result<i64, String> {
+    match i64::try_from(number) {
         Ok(ms) if ms < SECONDS_BELOW_MS => Err(LOOKS_LIKE_SECONDS.to_owned()),
         Ok(ms) if ms < YEAR_10000_MS => within_a_day(ms, received_ms),
         Ok(_) | Err(_) => Err("looks like µs or ns: milliseconds are expected".to_owned()),

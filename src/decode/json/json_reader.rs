@@ -5,6 +5,7 @@
 //! **Invariant:** everything read without an error is valid JSON, and reading allocates nothing.
 
 use crate::decode::DecodeError;
+use crate::decode::json::digits::digits;
 use crate::decode::json::string::{JsonString, RawString, plain_end};
 
 /// Skips values.
@@ -216,9 +217,42 @@ impl<'a> JsonReader<'a> {
         if self.is_closed(b'}')? {
             return Ok(None);
         }
+        self.key().map(Some)
+    }
+
+    /// Returns whether another member of an object follows; [`Self::key`] or [`Self::take_key`] follows.
+    #[inline]
+    pub(in crate::decode) fn next_member(&mut self) -> Result<bool, SyntaxError> {
+        Ok(!self.is_closed(b'}')?)
+    }
+
+    /// Reads the key of a member, after which its value follows.
+    #[inline]
+    pub(in crate::decode) fn key(&mut self) -> Result<JsonString<'a>, SyntaxError> {
         let key = self.text()?;
         self.take(b':', "a colon is expected")?;
-        Ok(Some(key))
+        Ok(key)
+    }
+
+    /// Reads the key of a member if it is the first of `names` of which one is written here without spaces and escapes;
+    /// returns its index. Otherwise nothing is read.
+    #[inline]
+    pub(in crate::decode) fn take_key<'n>(
+        &mut self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Option<usize> {
+        let rest = self.bytes.get(self.at..)?.strip_prefix(b"\"")?;
+        for (index, name) in names.enumerate() {
+            // Most other names are told apart by their first byte.
+            if rest.first() == name.as_bytes().first()
+                && let Some(after) = rest.strip_prefix(name.as_bytes())
+                && let Some(after) = after.strip_prefix(b"\":")
+            {
+                self.move_to(after);
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Returns whether another element of an array follows.
@@ -228,18 +262,35 @@ impl<'a> JsonReader<'a> {
 
     #[inline(always)]
     fn is_closed(&mut self, close: u8) -> Result<bool, SyntaxError> {
-        // No value ends with an opening bracket, so one before the reader was just opened, and no comma follows it.
-        let is_first = matches!(self.bytes[..self.at].last(), Some(b'{' | b'['));
+        // No value ends with an opening bracket, so one before the reader was just opened.
+        match self.bytes[..self.at].last() {
+            Some(b'{' | b'[') => self.is_empty(close),
+            _ => self.is_last(close),
+        }
+    }
+
+    /// Reads the end of an object or array that was just opened, if it has nothing in it.
+    #[inline(always)]
+    fn is_empty(&mut self, close: u8) -> Result<bool, SyntaxError> {
         self.skip_space();
         match self.byte() {
-            Some(byte) if byte == close => {
-                self.at += 1;
-                Ok(true)
+            Some(byte) => {
+                let is_empty = byte == close;
+                self.at += usize::from(is_empty);
+                Ok(is_empty)
             }
-            Some(_) if is_first => Ok(false),
-            Some(b',') => {
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Reads the end of an object or array behind a value in it, or a comma; returns whether it is the end.
+    #[inline(always)]
+    fn is_last(&mut self, close: u8) -> Result<bool, SyntaxError> {
+        self.skip_space();
+        match self.byte() {
+            Some(byte) if byte == close || byte == b',' => {
                 self.at += 1;
-                Ok(false)
+                Ok(byte == close)
             }
             Some(_) => Err(self.error("a comma or the end is expected")),
             None => Err(self.error("the JSON is cut short")),
@@ -261,31 +312,35 @@ impl<'a> JsonReader<'a> {
         Ok(JsonString { raw, has_escapes })
     }
 
-    /// Reads exactly `before` and then a string without escapes; `None`, and nothing is read, if something else follows,
-    /// or if the whole text is not UTF-8.
+    /// Returns the bytes that are not read yet; `None` if the whole text is not UTF-8.
     #[inline]
-    pub(in crate::decode) fn plain_text_after(&mut self, before: &[u8]) -> Option<&'a str> {
-        let mut ahead = *self;
-        if !ahead.take_all(before) || !ahead.take_all(b"\"") {
-            return None;
-        }
-        let end = plain_end(self.bytes, ahead.at);
-        let text = self.text?.get(ahead.at..end)?;
-        ahead.at = end;
-        if !ahead.take_all(b"\"") {
-            return None;
-        }
-        *self = ahead;
-        Some(text)
+    pub(in crate::decode) fn rest_of_text(&self) -> Option<&'a [u8]> {
+        self.text?;
+        self.bytes.get(self.at..)
     }
 
-    /// Reads exactly these bytes; returns false, and nothing is read, if others follow.
+    /// Moves to `rest`, a part of [`Self::rest_of_text`] up to its end.
     #[inline]
-    pub(in crate::decode) fn take_all(&mut self, bytes: &[u8]) -> bool {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let is_next = rest.starts_with(bytes);
-        self.at += if is_next { bytes.len() } else { 0 };
-        is_next
+    pub(in crate::decode) const fn move_to(&mut self, rest: &'a [u8]) {
+        self.at = self.bytes.len() - rest.len();
+    }
+
+    /// Reads a whole number of at most 19 digits, bare or as a string; `None`, and nothing is read, if something else
+    /// follows.
+    #[inline]
+    pub(in crate::decode) fn short_number(&mut self) -> Option<u64> {
+        self.skip_space();
+        let mut rest = self.bytes.get(self.at..)?;
+        let is_text = rest.first() == Some(&b'"');
+        rest = &rest[usize::from(is_text)..];
+        let value;
+        (value, rest) = digits(rest)?;
+        match (is_text, rest) {
+            (true, [b'"', after @ ..]) => self.move_to(after),
+            (false, [b'.' | b'e' | b'E', ..]) | (true, _) => return None,
+            (false, after) => self.move_to(after),
+        }
+        Some(value)
     }
 
     /// Skips the rest of a string from its first escape to its quote.

@@ -10,7 +10,7 @@ use crate::decode::json::string::{is_plain_ascii, plain_end};
 
 /// Maximum number of characters of a number in plain digits. PostgreSQL accepts larger numbers and can then neither
 /// print nor dump the row.
-const NUMBER_CHARACTERS: usize = 400;
+pub(in crate::decode) const NUMBER_CHARACTERS: usize = 400;
 
 /// Compares keys in JSONB's order: shorter keys first, then by bytes.
 pub(in crate::decode) fn key_order(a: &[u8], b: &[u8]) -> Ordering {

@@ -5,6 +5,9 @@
 /// A pull reader of JSON.
 pub(in crate::decode) mod json_reader;
 
+/// Whole numbers, eight digits at once.
+pub(in crate::decode) mod digits;
+
 /// JSON text that is being written.
 pub(in crate::decode) mod json_text;
 

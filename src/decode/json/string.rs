@@ -16,12 +16,15 @@ pub(in crate::decode) struct JsonString<'a> {
 pub(in crate::decode) type RawString<'a> = Result<&'a str, &'a [u8]>;
 
 /// Returns the offset of the first quote, backslash or control character from `at` on, else the length.
+#[inline]
 pub(in crate::decode) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        match first_special(u64::from_le_bytes(*eight)) {
-            8 => at += 8,
-            index => return at + index,
+    let (words, _) = bytes.get(at..).unwrap_or_default().as_chunks();
+    for word in words {
+        let found = specials(u64::from_le_bytes(*word)) & HIGH;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
         }
+        at += 8;
     }
     while let Some(byte) = bytes.get(at) {
         if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
@@ -70,11 +73,6 @@ pub(in crate::decode) fn is_plain_ascii(text: &[u8]) -> bool {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// Returns the index of the first of eight bytes that ends a plain stretch; 8 if there is none.
-fn first_special(v: u64) -> usize {
-    usize::try_from((specials(v) & HIGH).trailing_zeros() / 8).unwrap_or(8)
-}
-
 /// Sets the high bit of each byte that ends a plain stretch. If there is one, the high bits of later bytes may be set,
 /// too; other bits have no meaning.
 ///
@@ -99,6 +97,12 @@ impl<'a> JsonString<'a> {
     /// Returns the text between the quotes, with its escapes unchanged; empty if it is not UTF-8.
     pub(in crate::decode) fn written(self) -> &'a str {
         self.raw.unwrap_or_default()
+    }
+
+    /// Returns the text if it has no escapes and is UTF-8.
+    #[inline]
+    pub(in crate::decode) fn plain(self) -> Option<&'a str> {
+        self.raw.ok().filter(|_| !self.has_escapes)
     }
 
     /// Returns the decoded text; each lone surrogate and each ill-formed sequence becomes U+FFFD.
@@ -164,15 +168,22 @@ impl<'a> JsonString<'a> {
     }
 
     /// Returns whether the text has a NUL, and whether it has a surrogate without its other half.
+    #[inline]
     pub(in crate::decode) fn oddities(self) -> (bool, bool) {
-        let (mut nul, mut lone) = (false, false);
         if self.has_escapes {
-            self.units(|unit| match unit {
-                StringUnit::Char('\0') => nul = true,
-                StringUnit::Char(_) => {}
-                StringUnit::LoneSurrogate(_) | StringUnit::IllFormed => lone = true,
-            });
+            self.oddities_of_escaped()
+        } else {
+            (false, false)
         }
+    }
+
+    fn oddities_of_escaped(self) -> (bool, bool) {
+        let (mut nul, mut lone) = (false, false);
+        self.units(|unit| match unit {
+            StringUnit::Char('\0') => nul = true,
+            StringUnit::Char(_) => {}
+            StringUnit::LoneSurrogate(_) | StringUnit::IllFormed => lone = true,
+        });
         (nul, lone)
     }
 

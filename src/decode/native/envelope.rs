@@ -13,6 +13,10 @@ use crate::decode::timestamp;
 use crate::event::{Event, EventFlags, Limits, Sanitized, Source};
 use crate::text::is_longer;
 
+/// The indexes of these fields, behind those of [`FIELDS`].
+const TIMESTAMP: usize = FIELDS.len();
+const METADATA: usize = FIELDS.len() + 1;
+
 /// One event and the problems found in it.
 pub(super) struct NativeEvent<'a> {
     /// The text fields, in the order of [`FIELDS`].
@@ -45,21 +49,40 @@ impl<'a> NativeEvent<'a> {
             problems: Vec::new(),
         };
         reader.object()?;
-        while let Some(key) = reader.next_key()? {
-            match &*key.decode() {
-                "timestamp" => envelope.read_timestamp(reader, source)?,
-                "metadata" => envelope.read_metadata(reader, source)?,
-                name => match FIELDS.iter().position(|field| field.0 == name) {
-                    Some(index) => envelope.read_text(reader, index, source)?,
-                    None if source.keeps_unknown_members() => {
-                        envelope.unknown.read(key, reader, &source.limits)?;
-                    }
-                    None => drop(reader.skip()?),
-                },
+        while reader.next_member()? {
+            let fields = FIELDS.iter().map(|field| field.0);
+            let mut names = fields.chain(["timestamp", "metadata"]);
+            // Most keys are a field's, without spaces and escapes.
+            if let Some(index) = reader.take_key(names.clone()) {
+                envelope.read_field(index, reader, source)?;
+                continue;
+            }
+            let key = reader.key()?;
+            let name = key.decode();
+            match names.position(|field| field == name) {
+                Some(index) => envelope.read_field(index, reader, source)?,
+                None if source.keeps_unknown_members() => {
+                    envelope.unknown.read(key, reader, &source.limits)?;
+                }
+                None => drop(reader.skip()?),
             }
         }
         envelope.require_fields();
         Ok(envelope)
+    }
+
+    /// Reads the value of a field, by the index of its name.
+    fn read_field(
+        &mut self,
+        index: usize,
+        reader: &mut JsonReader<'a>,
+        source: &Source,
+    ) -> Result<(), SyntaxError> {
+        match index {
+            TIMESTAMP => self.read_timestamp(reader, source),
+            METADATA => self.read_metadata(reader, source),
+            _ => self.read_text(reader, index, source),
+        }
     }
 
     /// Adds a problem for each required field that is missing, with a hint at the member that was probably meant for
@@ -129,6 +152,7 @@ impl<'a> NativeEvent<'a> {
     }
 
     /// Records that a field is given; adds one problem if the field is given more than once.
+    #[inline]
     fn once(&mut self, index: usize, field: &'static str) {
         self.given[index] = self.given[index].saturating_add(1);
         if self.given[index] == 2 {
@@ -178,11 +202,14 @@ impl<'a> NativeEvent<'a> {
         reader: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
-        self.once(FIELDS.len(), "timestamp");
+        self.once(TIMESTAMP, "timestamp");
         let received_ms = source.received_unix_nano / NANOS_PER_MS;
         let time = match reader.peek()? {
             JsonType::Null => return reader.null(),
-            JsonType::Number => timestamp::from_number(reader.number()?, received_ms),
+            JsonType::Number => match reader.short_number() {
+                Some(number) => timestamp::from_whole_number(number, received_ms),
+                None => timestamp::from_number(reader.number()?, received_ms),
+            },
             JsonType::Text => timestamp::from_text(&reader.text()?.decode(), received_ms),
             JsonType::Object | JsonType::Array | JsonType::Bool => {
                 reader.skip()?;
@@ -201,7 +228,7 @@ impl<'a> NativeEvent<'a> {
         reader: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
-        self.once(FIELDS.len() + 1, "metadata");
+        self.once(METADATA, "metadata");
         let kind = reader.peek()?;
         let (text, contents) = reader.skip()?;
         let limits = &source.limits;

@@ -4,7 +4,7 @@
 
 use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType};
-use crate::decode::otlp::json_request::{self, RequestSchema, each, members, reject};
+use crate::decode::otlp::json_request::{self, RequestSchema, SkipMember, each, members, reject};
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::decode::otlp::metric::{MetricData, OtlpMetric};
 use crate::decode::otlp::row_builder::RowBuilder;
@@ -40,9 +40,9 @@ pub(in crate::decode) fn walk<'a>(
     rows: &mut RowBuilder<'a, '_>,
 ) -> Result<(), DecodeError> {
     let mut buffers = MetricBuffers::default();
-    json_request::walk_items(body, &METRICS, source, rows, |metric, rows| {
+    json_request::walk_items(body, &METRICS, source, rows, |metric, skip, rows| {
         let start = *metric;
-        match buffers.read(metric, source, rows) {
+        match buffers.read(metric, skip, source, rows) {
             Ok(Some(found)) => buffers.decode_points(&found, source, rows),
             Ok(None) => Ok(()),
             Err(fault) => {
@@ -75,13 +75,14 @@ impl MetricBuffers {
     fn read<'a>(
         &mut self,
         metric: &mut JsonReader<'a>,
+        skip: SkipMember<'a>,
         source: &Source,
         rows: &mut RowBuilder<'_, '_>,
     ) -> Result<Option<FoundData<'a>>, Unmapped> {
         let texts = METRIC.fields.iter().map(|field| field.name);
         let mut names = texts.chain(KINDS);
         let names = [(); 9].map(|()| names.next().unwrap_or_default());
-        let found = members(metric, names, source, JsonReader::skip_valid, |name| {
+        let found = members(metric, names, source, skip, |name| {
             rows.unknown(name);
         })?;
         let (texts, kinds) = found.split_at(METRIC.fields.len());

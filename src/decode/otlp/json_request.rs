@@ -8,13 +8,14 @@
 
 use std::borrow::Cow;
 
-use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::otlp::item::ItemKind;
+use crate::decode::otlp::json_in_order::OrderedWalk;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::decode::otlp::resource_scope::{EncodedPart, SentPart};
 use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::{self, MessageSchema, is_named, is_snake_case};
+use crate::decode::{DecodeError, ItemValidation};
 use crate::event::Source;
 
 /// The names of a signal's lists; each name here and below is in lowerCamelCase.
@@ -58,7 +59,8 @@ const ELSEWHERE: [(&str, &str); 3] = [
     ),
 ];
 
-const SCHEMA_URL: &str = "schemaUrl";
+/// The name of a resource's or a scope's schema URL.
+pub(in crate::decode) const SCHEMA_URL: &str = "schemaUrl";
 
 /// Walks a request of spans or log records.
 ///
@@ -72,7 +74,7 @@ pub(in crate::decode) fn walk<'a>(
     kind: &impl ItemKind,
 ) -> Result<(), DecodeError> {
     let mut message = Vec::new();
-    walk_items(body, lists, source, rows, |item, rows| {
+    walk_items(body, lists, source, rows, |item, _, rows| {
         let start = *item;
         message.clear();
         match json_to_protobuf::message(item, lists.item, source, &mut message) {
@@ -85,7 +87,7 @@ pub(in crate::decode) fn walk<'a>(
     })
 }
 
-/// Walks a request and calls `take` with a reader at each item.
+/// Walks a request and calls `take` with a reader at each item, and the function that skips a member of it.
 ///
 /// # Errors
 /// As [`walk`].
@@ -94,12 +96,28 @@ pub(in crate::decode) fn walk_items<'a, 's>(
     lists: &'static RequestSchema,
     source: &'a Source,
     rows: &mut RowBuilder<'a, 's>,
-    take: impl FnMut(&mut JsonReader<'a>, &mut RowBuilder<'a, 's>) -> Result<(), DecodeError>,
+    mut take: impl FnMut(
+        &mut JsonReader<'a>,
+        SkipMember<'a>,
+        &mut RowBuilder<'a, 's>,
+    ) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let mut reader = JsonReader::of_any_body(body);
     if reader.is_at_end() {
         let empty = reader.error("the body is empty; {} is a request without items");
         return Err(empty.of_whole_body());
+    }
+    if let Some(mut report) = rows.anew_without_sink() {
+        let mut walk = OrderedWalk {
+            lists,
+            source,
+            rows: &mut report,
+            take: &mut take,
+        };
+        if walk.request(reader).is_some() {
+            *rows = report;
+            return Ok(());
+        }
     }
     let mut walk = RequestWalk {
         lists,
@@ -121,7 +139,11 @@ struct RequestWalk<'a, 's, 'r, T> {
 
 impl<'a, 's, T> RequestWalk<'a, 's, '_, T>
 where
-    T: FnMut(&mut JsonReader<'a>, &mut RowBuilder<'a, 's>) -> Result<(), DecodeError>,
+    T: FnMut(
+        &mut JsonReader<'a>,
+        SkipMember<'a>,
+        &mut RowBuilder<'a, 's>,
+    ) -> Result<(), DecodeError>,
 {
     /// Walks the outermost object. Its list is walked where it is found, so that the body is not skipped first. Only a
     /// list under its snake_case name waits for the end, because it does not count beside one in camelCase.
@@ -200,8 +222,12 @@ where
         let start = *at;
         let [current, libraries] = self.lists.scopes;
         let names = ["resource", SCHEMA_URL, current, libraries];
+        let skip: SkipMember<'a> = match self.rows.validation() {
+            ItemValidation::Needed => skip_unread,
+            ItemValidation::Done => JsonReader::skip_valid,
+        };
         let (part, [_, _, scopes, libraries]) =
-            match self.around(at, names, &schema::RESOURCE, skip_unread) {
+            match self.around(at, names, &schema::RESOURCE, skip) {
                 Ok(read) => read,
                 Err(fault) => {
                     *at = self.reject_list(start, &fault)?;
@@ -242,7 +268,7 @@ where
             return Ok(());
         };
         self.list(list, items[0], below, |walk, item| {
-            (walk.take)(item, walk.rows)
+            (walk.take)(item, JsonReader::skip_valid, walk.rows)
         })
     }
 
@@ -338,9 +364,9 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, 
 
 /// Skips the value of a member. Below a resource, whose members are skipped before one of them is read, only the end of
 /// a value is looked for.
-type SkipMember<'a> = fn(&mut JsonReader<'a>) -> Result<(), SyntaxError>;
+pub(in crate::decode) type SkipMember<'a> = fn(&mut JsonReader<'a>) -> Result<(), SyntaxError>;
 
-fn skip_unread(reader: &mut JsonReader<'_>) -> Result<(), SyntaxError> {
+pub(in crate::decode) fn skip_unread(reader: &mut JsonReader<'_>) -> Result<(), SyntaxError> {
     reader.skip().map(drop)
 }
 

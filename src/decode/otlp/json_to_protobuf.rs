@@ -18,8 +18,8 @@ use crate::decode::otlp::schema::{FieldSchema, FieldType, KEY_VALUE, MessageSche
 use crate::decode::protobuf::{FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, put_varint as varint};
 use crate::event::Source;
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
-use plain_pair::plain_pair;
-use spelling::{NamesSeen, WrittenField};
+use plain_pair::plain_pairs;
+use spelling::{NamesSeen, Spelling, WrittenField};
 
 /// Attributes in their usual form.
 mod plain_pair;
@@ -118,7 +118,12 @@ pub(in crate::decode) fn member(
     out: &mut Vec<u8>,
 ) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
-    values(reader, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
+    let read = if field.repeated {
+        list(reader, field, &mut bounds, 0, out)
+    } else {
+        value(reader, field, &mut bounds, 0, out)
+    };
+    read.map_err(|fault| fault.within(field.name))?;
     Ok(bounds.repaired)
 }
 
@@ -182,15 +187,11 @@ fn nested(
         reader.skip()?;
         return Ok(());
     }
-    let has_room = level < bounds.source.limits.depth.into();
-    if has_room && std::ptr::eq(schema, &raw const KEY_VALUE) && plain_pair(reader, out) {
-        return Ok(());
-    }
-    let mut names = NamesSeen::default();
+    let (mut names, mut next) = (NamesSeen::default(), 0);
     reader.object()?;
-    while let Some(key) = reader.next_key()? {
-        let Some((field, spelling)) = schema.named(&key.decode(), bounds.source.limits.strict_json)
-        else {
+    while reader.next_member()? {
+        let strict = bounds.source.limits.strict_json;
+        let Some((field, spelling)) = schema.read_key(reader, strict, &mut next)? else {
             reader.skip()?;
             continue;
         };
@@ -203,32 +204,44 @@ fn nested(
             continue;
         }
         let (start, numbers_left) = (out.len(), bounds.numbers_left);
-        values(reader, field, bounds, level, out).map_err(|fault| fault.within(field.name))?;
-        let written = WrittenField {
-            number: field.number,
-            range: start..out.len(),
-            numbers: numbers_left - bounds.numbers_left,
+        let read = if field.repeated {
+            list(reader, field, bounds, level, out)
+        } else {
+            value(reader, field, bounds, level, out)
         };
-        names.written(field, spelling, written);
+        if let Err(fault) = read {
+            return Err(fault.within(field.name));
+        }
+        if spelling == Spelling::Snake {
+            names.written_in_snake_case(field, || WrittenField {
+                number: field.number,
+                range: start..out.len(),
+                numbers: numbers_left - bounds.numbers_left,
+            });
+        }
     }
     Ok(())
 }
 
-fn values(
+/// Appends all elements of a list.
+fn list(
     reader: &mut JsonReader<'_>,
     field: &FieldSchema,
     bounds: &mut TextLimits<'_>,
     level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), Unmapped> {
-    if !field.repeated {
-        return value(reader, field, bounds, level, out);
-    }
     let is_numbers = matches!(
         field.kind,
         FieldType::Double | FieldType::Fixed64 | FieldType::Uint64
     );
     reader.array()?;
+    if let FieldType::Message(schema) = field.kind
+        && std::ptr::eq(schema, &raw const KEY_VALUE)
+        && level < bounds.source.limits.depth.into()
+    {
+        plain_pairs(reader, field.number, out);
+    }
     while reader.next_element()? {
         if is_numbers {
             let Some(left) = bounds.numbers_left.checked_sub(1) else {
@@ -264,10 +277,12 @@ fn value(
             })?;
         }
         FieldType::Id => {
-            let id = hex(reader.text()?);
+            let text = reader.text()?;
             tag(out, number, LENGTH_DELIMITED);
-            varint(out, id.len() as u64);
-            out.extend_from_slice(&id);
+            length_delimited(out, |out| {
+                append_id(text, out);
+                Ok(())
+            })?;
         }
         FieldType::Bytes => {
             let not_base64 = reader.error("a string of base64 is expected");
@@ -328,22 +343,39 @@ fn value(
     Ok(())
 }
 
-/// Returns the bytes of an id in hex; if the text is not hex, a single zero, which is not a valid id.
-fn hex(text: JsonString<'_>) -> Vec<u8> {
-    let text = text.decode();
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
+/// Appends the bytes of an id in hex; if the text is not hex, a single zero, which is not a valid id.
+fn append_id(text: JsonString<'_>, out: &mut Vec<u8>) {
+    let (start, text) = (out.len(), text.decode());
     let (pairs, odd) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    match bytes.collect() {
-        Some(bytes) if odd.is_empty() => bytes,
-        _ => vec![0],
+    let mut all_digits = 0;
+    out.extend(pairs.iter().map(|[high, low]| {
+        let (high, low) = (digit(*high), digit(*low));
+        all_digits |= high | low;
+        high << 4 | low
+    }));
+    if all_digits >= NO_DIGIT || !odd.is_empty() {
+        out.truncate(start);
+        out.push(0);
     }
+}
+
+/// Greater than the value of each hex digit, which has four bits.
+const NO_DIGIT: u8 = 0x10;
+
+/// Returns the value of a hex digit; [`NO_DIGIT`] for another byte.
+const fn digit(byte: u8) -> u8 {
+    const DIGITS: [u8; 256] = {
+        let mut digits = [NO_DIGIT; 256];
+        let mut value = 0;
+        while value < 16 {
+            let [lower, upper] = [b"0123456789abcdef", b"0123456789ABCDEF"];
+            digits[lower[value as usize] as usize] = value;
+            digits[upper[value as usize] as usize] = value;
+            value += 1;
+        }
+        digits
+    };
+    DIGITS[byte as usize]
 }
 
 fn tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {

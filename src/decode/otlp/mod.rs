@@ -8,6 +8,9 @@ pub(in crate::decode) mod protobuf_request;
 /// The outer levels of a request in JSON.
 pub(in crate::decode) mod json_request;
 
+/// The same for requests whose members are in the usual order.
+pub(in crate::decode) mod json_in_order;
+
 /// Metrics in JSON and their data points.
 pub(in crate::decode) mod json_metric;
 

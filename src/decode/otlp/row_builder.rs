@@ -45,6 +45,8 @@ pub(in crate::decode) struct RowBuilder<'a, 's> {
     is_scope_counted: bool,
     /// Number of bytes of the resources and scopes so far, up to [`ORIGIN_BYTES`].
     origin_bytes: usize,
+    /// Number of scopes in `origin_bytes`.
+    counted_scopes: usize,
     /// Number of bytes of the items' envelopes so far, up to [`ENVELOPE_BYTES`].
     envelope_bytes: usize,
     memory: RowMemory,
@@ -68,9 +70,32 @@ impl<'a, 's> RowBuilder<'a, 's> {
             origin: None,
             is_scope_counted: false,
             origin_bytes: 0,
+            counted_scopes: 0,
             envelope_bytes: 0,
             memory: RowMemory::default(),
         }
+    }
+
+    /// Returns a builder that has received nothing, if this one makes no rows but a report alone.
+    pub(in crate::decode) fn anew_without_sink(&self) -> Option<Self> {
+        let (source, validation) = (self.source, self.validation);
+        let is_report = self.sink.is_none();
+        is_report.then(|| Self::new(source, self.position, validation, None))
+    }
+
+    pub(in crate::decode) const fn validation(&self) -> ItemValidation {
+        self.validation
+    }
+
+    /// Returns the number of scopes whose bytes, with their resource's, are counted within [`ORIGIN_BYTES`].
+    pub(in crate::decode) const fn counted_scopes(&self) -> usize {
+        self.counted_scopes
+    }
+
+    /// Counts bytes of resources and scopes that follow their items; `None` if they exceed [`ORIGIN_BYTES`].
+    pub(in crate::decode) fn add_origin_bytes(&mut self, bytes: usize) -> Option<()> {
+        self.origin_bytes = self.origin_bytes.checked_add(bytes)?;
+        (self.origin_bytes <= ORIGIN_BYTES).then_some(())
     }
 
     /// Counts the changes to an object around the items.
@@ -123,6 +148,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
                 return Some(("resource", reason.to_owned()));
             }
             self.origin_bytes = bytes;
+            self.counted_scopes += 1;
             self.is_scope_counted = true;
         }
         None

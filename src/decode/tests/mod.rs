@@ -43,6 +43,9 @@ mod metric_rows;
 /// The forms of OTLP's JSON.
 mod json_rows;
 
+/// JSON whose members are in the usual order, or not.
+mod json_order;
+
 /// JSON whose values are not of their members' types.
 mod ill_typed;
 

@@ -3,9 +3,9 @@
 //! **Invariant:** a value skipped without an error is valid JSON; there is no recursion, and each level of nesting
 //! needs one bit of memory.
 
-use crate::decode::json::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
+use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
-use crate::decode::json::string::plain_end;
+use crate::decode::json::string::{JsonString, plain_end};
 
 /// Properties of a skipped value that limit or change how it is stored.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,51 +36,69 @@ impl<'a> JsonReader<'a> {
             match self.peek()? {
                 kind @ (JsonType::Object | JsonType::Array) => {
                     self.at += 1;
-                    levels.push(kind == JsonType::Object);
+                    levels.push(kind);
                     contents.depth = contents.depth.max(levels.len);
-                }
-                JsonType::Text => {
-                    if let Some(escaped) = self.skip_text()? {
-                        contents.escaped(escaped);
+                    if !self.is_empty(closing(kind))? {
+                        self.skip_key_in(kind, &mut contents)?;
+                        continue;
                     }
+                    levels.pop();
                 }
-                JsonType::Number => contents.number(self.number()?),
+                JsonType::Text => self.skip_text(&mut contents)?,
+                JsonType::Number => match plain_number_end(self.bytes, self.at) {
+                    Some(end) => self.at = end,
+                    None => contents.number(self.number()?),
+                },
                 JsonType::Bool => drop(self.bool()?),
                 JsonType::Null => self.null()?,
             }
             // Closes each object and array that ends here, and stops before the next value.
             loop {
-                let Some(is_object) = levels.top() else {
+                let Some(kind) = levels.top() else {
                     return Ok((self.since(start).unwrap_or_default(), contents));
                 };
-                let close = if is_object { b'}' } else { b']' };
-                if self.is_closed(close)? {
-                    levels.pop();
-                    continue;
+                if !self.is_last(closing(kind))? {
+                    self.skip_key_in(kind, &mut contents)?;
+                    break;
                 }
-                if is_object {
-                    if let Some(escaped) = self.skip_text()? {
-                        contents.escaped(escaped);
-                    }
-                    self.take(b':', "a colon is expected")?;
-                }
-                break;
+                levels.pop();
             }
         }
     }
 
-    /// Skips a string; returns it if it has escapes.
+    /// Skips the next key of an object and its colon; an array has none.
     #[inline(always)]
-    fn skip_text(&mut self) -> Result<Option<JsonString<'a>>, SyntaxError> {
-        let start = *self;
-        self.take(b'"', "a string is expected")?;
-        self.at = plain_end(self.bytes, self.at);
-        if self.byte() == Some(b'"') {
-            self.at += 1;
-            return Ok(None);
+    fn skip_key_in(
+        &mut self,
+        kind: JsonType,
+        contents: &mut SkippedValue,
+    ) -> Result<(), SyntaxError> {
+        if kind == JsonType::Object {
+            self.skip_space();
+            self.skip_text(contents)?;
+            self.take(b':', "a colon is expected")?;
         }
-        *self = start;
-        self.text().map(Some)
+        Ok(())
+    }
+
+    /// Skips a string.
+    #[inline(always)]
+    fn skip_text(&mut self, contents: &mut SkippedValue) -> Result<(), SyntaxError> {
+        if self.byte() == Some(b'"') {
+            let end = plain_end(self.bytes, self.at + 1);
+            if self.bytes.get(end) == Some(&b'"') {
+                self.at = end + 1;
+                return Ok(());
+            }
+        }
+        self.skip_odd_text(contents)
+    }
+
+    /// The same for a string with escapes, or anything else.
+    #[inline(never)]
+    fn skip_odd_text(&mut self, contents: &mut SkippedValue) -> Result<(), SyntaxError> {
+        contents.escaped(self.text()?);
+        Ok(())
     }
 
     /// Skips a value of a text in which [`Self::skip`] has found no fault, by its brackets and strings alone.
@@ -133,46 +151,75 @@ impl SkippedValue {
     }
 }
 
+/// Returns the offset behind a number at `at` that [`json_writer`] writes as it is: of at most 400 digits, without a sign
+/// and an exponent. `None` for any other.
+fn plain_number_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let digits_end = |mut at: usize| {
+        while let Some(b'0'..=b'9') = bytes.get(at) {
+            at += 1;
+        }
+        at
+    };
+    let mut end = digits_end(at);
+    if end == at || bytes[at] == b'0' && end > at + 1 {
+        return None;
+    }
+    if let Some(b'.') = bytes.get(end) {
+        let fraction = end + 1;
+        end = digits_end(fraction);
+        if end == fraction {
+            return None;
+        }
+    }
+    let is_whole = !matches!(bytes.get(end), Some(b'e' | b'E'));
+    (is_whole && end - at <= json_writer::NUMBER_CHARACTERS).then_some(end)
+}
+
 /// The open objects (1) and arrays (0), one bit each. The first 64 levels need no allocation.
 #[derive(Debug, Default)]
 struct OpenLevels {
-    first: u64,
-    more: Vec<u64>,
+    /// The innermost level in the lowest bit; of the others, those since the last multiple of 64 levels count.
+    innermost: u64,
+    /// The levels outside of these, in words of 64.
+    outer: Vec<u64>,
     len: usize,
 }
 
 impl OpenLevels {
-    fn word(&mut self, level: usize) -> &mut u64 {
-        match level / 64 {
-            0 => &mut self.first,
-            index => {
-                if self.more.len() < index {
-                    self.more.resize(index, 0);
-                }
-                &mut self.more[index - 1]
-            }
+    #[inline]
+    fn push(&mut self, kind: JsonType) {
+        if self.len > 0 && self.len.is_multiple_of(64) {
+            self.outer.push(self.innermost);
         }
-    }
-
-    fn push(&mut self, is_object: bool) {
-        let level = self.len;
-        let bit = 1 << (level % 64);
-        let word = self.word(level);
-        if is_object {
-            *word |= bit;
-        } else {
-            *word &= !bit;
-        }
+        self.innermost = self.innermost << 1 | u64::from(kind == JsonType::Object);
         self.len += 1;
     }
 
+    #[inline]
     fn pop(&mut self) {
         self.len -= 1;
+        self.innermost = if self.len.is_multiple_of(64) {
+            self.outer.pop().unwrap_or_default()
+        } else {
+            self.innermost >> 1
+        };
     }
 
-    fn top(&mut self) -> Option<bool> {
-        let level = self.len.checked_sub(1)?;
-        Some(*self.word(level) & (1 << (level % 64)) != 0)
+    #[inline]
+    const fn top(&self) -> Option<JsonType> {
+        match (self.len, self.innermost & 1) {
+            (0, _) => None,
+            (_, 0) => Some(JsonType::Array),
+            _ => Some(JsonType::Object),
+        }
+    }
+}
+
+/// Returns the bracket that closes an object or an array.
+const fn closing(kind: JsonType) -> u8 {
+    match kind {
+        JsonType::Object => b'}',
+        _ => b']',
     }
 }
 

@@ -27,12 +27,23 @@ fn number_text<'a>(reader: &mut JsonReader<'a>) -> Result<Cow<'a, str>, SyntaxEr
     }
 }
 
+/// Reads a whole number of few digits, as most are; `None`, and nothing is read, if something else follows.
+fn short<T: TryFrom<u64>>(reader: &mut JsonReader<'_>) -> Option<T> {
+    let mut ahead = *reader;
+    let value = T::try_from(ahead.short_number()?).ok()?;
+    *reader = ahead;
+    Some(value)
+}
+
 pub(super) enum JsonNumber {
     Integer(i64),
     Double(f64),
 }
 
 pub(super) fn integer_or_double(reader: &mut JsonReader<'_>) -> Result<JsonNumber, SyntaxError> {
+    if let Some(value) = short::<i64>(reader) {
+        return Ok(JsonNumber::Integer(value));
+    }
     let out_of_range = reader.error("the number is out of range");
     let text = number_text(reader)?;
     if let Ok(value) = text.trim_ascii().parse() {
@@ -47,9 +58,12 @@ pub(super) fn integer_or_double(reader: &mut JsonReader<'_>) -> Result<JsonNumbe
     finite(&text).map(JsonNumber::Double).ok_or(out_of_range)
 }
 
-pub(super) fn unsigned<T: std::str::FromStr>(
+pub(super) fn unsigned<T: std::str::FromStr + TryFrom<u64>>(
     reader: &mut JsonReader<'_>,
 ) -> Result<T, SyntaxError> {
+    if let Some(value) = short(reader) {
+        return Ok(value);
+    }
     let out_of_range = reader.error("the number is out of range or not a whole number");
     let text = number_text(reader)?;
     if let Ok(value) = text.trim_ascii().parse() {

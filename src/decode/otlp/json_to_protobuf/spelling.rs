@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** if a field is given in both spellings, only camelCase counts, in any order.
 
+use crate::decode::json::json_reader::{JsonReader, SyntaxError};
 use crate::decode::otlp::json_to_protobuf::TextLimits;
 use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema, is_snake_case};
 
@@ -12,19 +13,43 @@ pub(super) enum Spelling {
     Snake,
 }
 
+/// Number of fields that are compared with a key before its end is looked for.
+const GUESSES: usize = 4;
+
 impl MessageSchema {
-    /// Returns the field of that name, and its spelling; if `strict`, only camelCase is accepted.
-    pub(super) fn named(
+    /// Reads a key; returns the field of that name and its spelling, if any. If `strict`, only camelCase is accepted.
+    ///
+    /// Encoders write fields in the order of their numbers, so the search begins at the index `next`, which becomes that
+    /// of the field behind the one found.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] if no key follows.
+    #[inline]
+    pub(super) fn read_key(
         &self,
-        name: &str,
+        reader: &mut JsonReader<'_>,
         strict: bool,
-    ) -> Option<(&'static FieldSchema, Spelling)> {
-        if let Some(field) = self.fields.iter().find(|field| field.name == name) {
-            return Some((field, Spelling::Camel));
-        }
-        let mut fields = self.fields.iter().filter(|_| !strict);
-        let field = fields.find(|field| is_snake_case(name, field.name))?;
-        Some((field, Spelling::Snake))
+        next: &mut usize,
+    ) -> Result<Option<(&'static FieldSchema, Spelling)>, SyntaxError> {
+        let following = self.fields.get(*next..).unwrap_or_default();
+        let names = following.iter().take(GUESSES).map(|field| field.name);
+        let index = match reader.take_key(names) {
+            Some(index) => *next + index,
+            None => {
+                let key = reader.key()?.decode();
+                match self.fields.iter().position(|field| field.name == key) {
+                    Some(index) => index,
+                    None if strict => return Ok(None),
+                    None => {
+                        let mut fields = self.fields.iter();
+                        let field = fields.find(|field| is_snake_case(&key, field.name));
+                        return Ok(field.map(|field| (field, Spelling::Snake)));
+                    }
+                }
+            }
+        };
+        *next = index + 1;
+        Ok(Some((&self.fields[index], Spelling::Camel)))
     }
 }
 
@@ -79,15 +104,14 @@ impl NamesSeen {
         }
     }
 
-    pub(super) fn written(
+    /// Notes a field that is given in snake_case.
+    pub(super) fn written_in_snake_case(
         &mut self,
         field: &FieldSchema,
-        spelling: Spelling,
-        written: WrittenField,
+        written: impl FnOnce() -> WrittenField,
     ) {
-        let is_merged = field.repeated || matches!(field.kind, FieldType::Message(_));
-        if spelling == Spelling::Snake && is_merged {
-            self.snake.push(written);
+        if field.repeated || matches!(field.kind, FieldType::Message(_)) {
+            self.snake.push(written());
         }
     }
 }
