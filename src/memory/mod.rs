@@ -37,9 +37,9 @@ const WINDOW_DIVISOR: u64 = 128;
 
 /// Memory that a small instance needs outside the shares.
 ///
-/// A large instance needs 100 MiB: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 idle connections, 20 MiB for
+/// A large instance needs 115 MiB: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 idle connections, 35 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests, and 10 MiB for the journal's window and buffers. A small one
-/// uses less than half of that.
+/// has fewer connections, and fills fewer of these caches.
 pub const REST_BYTES: u64 = 48 << 20;
 
 /// Minimum memory limit: under it, each share still has room for a request, a record or an answer of some MiB.

@@ -28,13 +28,14 @@ pub(super) fn window(search: &Search, rows: u32) -> SqlStatement {
     })
 }
 
-/// Makes the statement of step 2: the matches in a slice, if these are fewer than `too_many` rows; the column `found`
-/// is their number, at most `too_many`.
+/// Makes the statement of step 2: the matches in a slice, if these are fewer than `too_many` rows, else one of them; the
+/// column `found` is their number, at most `too_many`.
 pub(super) fn any_order(search: &Search, slice: Slice, too_many: usize) -> SqlStatement {
     let (dialect, texts) = (Dialect::Postgres, TextLength::Short);
     select::with_resources(dialect, texts, search.order, ", e.found", |sql| {
         sql.push(
-            "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
+            "SELECT * FROM (SELECT *, count(*) OVER () AS found, row_number() OVER () AS n \
+             FROM (SELECT * FROM telemetry_events e WHERE true",
         );
         if is_found_by_time(search, slice) {
             push_slice(sql, slice, "e.timestamp");
@@ -45,9 +46,10 @@ pub(super) fn any_order(search: &Search, slice: Slice, too_many: usize) -> SqlSt
         }
         select::push_filters(sql, search);
         push_pair(sql, search);
-        sql.push(" LIMIT ")
-            .int(i64::try_from(too_many).unwrap_or(i64::MAX));
-        sql.push(") e");
+        let too_many = i64::try_from(too_many).unwrap_or(i64::MAX);
+        sql.push(" LIMIT ").int(too_many);
+        sql.push(") e) e WHERE e.found < ").int(too_many);
+        sql.push(" OR e.n = 1");
         select::push_order(sql, search.order, "e");
         select::push_slice(sql, search.wanted(), 0);
     })

@@ -351,14 +351,14 @@ impl Store {
         }
     }
 
-    /// Returns the number of batches that the store writes at the same time; disjoint ones may commit in any order. Two
-    /// keep a server busy while one of them is synced, and leave connections for maintenance.
+    /// Returns the number of batches that the store writes at the same time; disjoint ones may commit in any order. The
+    /// other connections are for maintenance.
     #[must_use]
     pub fn batches_at_once(&self) -> usize {
-        const AT_ONCE: u32 = 2;
+        const MOST_AT_ONCE: u32 = 8;
         const FOR_UPKEEP: u32 = 2;
         let [write, _] = self.pools();
-        let left = write.max.saturating_sub(FOR_UPKEEP).clamp(1, AT_ONCE);
+        let left = write.max.saturating_sub(FOR_UPKEEP).clamp(1, MOST_AT_ONCE);
         usize::try_from(left).unwrap_or(1)
     }
 

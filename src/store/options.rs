@@ -90,3 +90,40 @@ impl Options {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{Options, StoreTarget};
+    use crate::store::Store;
+
+    /// The advice to raise the number of connections had no effect: two batches were written at a time, whatever it
+    /// was.
+    #[tokio::test]
+    async fn all_connections_but_two_write_batches() {
+        let at_once = |target: StoreTarget, write_connections| {
+            let store = Store::new(&Options {
+                target,
+                write_connections,
+                ..Options::sqlite_file(PathBuf::new())
+            });
+            (store.batches_at_once(), store.spares_a_connection())
+        };
+        for (connections, expected) in [
+            (2, (1, true)),
+            (3, (1, true)),
+            (4, (2, true)),
+            (6, (4, true)),
+            (40, (8, true)),
+        ] {
+            let nowhere = StoreTarget::Postgres {
+                options: Box::default(),
+                read: None,
+            };
+            assert_eq!(at_once(nowhere, connections), expected, "{connections}");
+        }
+        let path = PathBuf::from("/nowhere/telemetry.db");
+        assert_eq!(at_once(StoreTarget::Sqlite { path }, 4), (1, false));
+    }
+}

@@ -47,7 +47,7 @@ impl PlausibleTimes {
 
     /// Returns the rows with plausible times of receipt. A row whose time was replaced has a flag for that.
     pub(super) fn apply(self, rows: &EncodedRows) -> Cow<'_, EncodedRows> {
-        if rows.iter().all(|row| self.contains(row.created_at_us())) {
+        if rows.times_received_us().all(|time| self.contains(time)) {
             return Cow::Borrowed(rows);
         }
         let mut plausible = EncodedRows::default();

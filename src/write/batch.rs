@@ -103,12 +103,13 @@ fn weight(entry: &JournalEntry) -> (usize, usize) {
 }
 
 impl PendingBatch {
-    pub(super) fn new(stream: StreamId, first: u64) -> Self {
+    /// Begins a batch at position `first`. `rows` is an empty buffer.
+    pub(super) fn new(stream: StreamId, first: u64, rows: EncodedRows) -> Self {
         Self {
             batch: Batch {
                 stream,
                 positions: first..=first,
-                rows: EncodedRows::default(),
+                rows,
                 dead_letters: Vec::new(),
             },
             resources: BTreeMap::new(),

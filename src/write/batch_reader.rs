@@ -124,7 +124,9 @@ impl<'a> BatchReader<'a> {
             }
             let stream = self.streams.front()?.stream;
             let first = *positions(first).start();
-            let begun = batch.unwrap_or_else(|| PendingBatch::new(stream, first));
+            let begun = batch.unwrap_or_else(|| {
+                PendingBatch::new(stream, first, self.shared.row_buffers.take())
+            });
             let taken = self.take(&begun, limit);
             if taken.is_empty() {
                 return Some(NextWrite::Batch(begun));
@@ -164,7 +166,7 @@ impl<'a> BatchReader<'a> {
             unreachable!("only a record is written alone");
         };
         let Position { stream, n } = record.position;
-        let mut batch = PendingBatch::new(stream, n);
+        let mut batch = PendingBatch::new(stream, n, self.shared.row_buffers.take());
         match reason {
             AloneReason::Fatal => {
                 let message = format!(
@@ -281,6 +283,7 @@ impl<'a> BatchReader<'a> {
     async fn wait(&self) -> bool {
         let shared = self.shared;
         shared.problems.solve(ProblemTopic::Write);
+        shared.row_buffers.free();
         if shared.stop.is_cancelled() {
             return false;
         }

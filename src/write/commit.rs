@@ -71,11 +71,13 @@ async fn write_batch(shared: &WriteLoop, mut pending: PendingBatch) -> CommitRes
     if written.is_ok() {
         links::forget(pending.request_tags());
     }
-    CommitResult {
+    let ended = CommitResult {
         summary: BatchSummary::of(&pending),
         began,
         outcome: written.map(|()| began.elapsed()),
-    }
+    };
+    shared.row_buffers.give_back(pending.batch.rows);
+    ended
 }
 
 async fn attempts(shared: &WriteLoop, pending: &mut PendingBatch) -> Result<(), Failure> {

@@ -29,6 +29,9 @@ mod decode_record;
 /// Dead letters for records and rows.
 mod dead_letters;
 
+/// Buffers for the rows of batches.
+mod row_buffers;
+
 /// Commits one batch and classifies each refusal.
 mod commit;
 
@@ -73,6 +76,7 @@ use copied_streams::CopiedStreams;
 use problems::ProblemTopic;
 pub use problems::Problems;
 pub use progress::{Progress, Written};
+use row_buffers::RowBuffers;
 pub use run::Unfinished;
 
 /// Settings of the writer.
@@ -148,6 +152,7 @@ pub struct WriteLoop {
     write_permits: Semaphore,
     copied_streams: CopiedStreams,
     attempts: Attempts,
+    row_buffers: RowBuffers,
 }
 
 impl WriteLoop {
@@ -166,6 +171,7 @@ impl WriteLoop {
             maintenance_requested: Notify::new(),
             copied_streams: CopiedStreams::default(),
             attempts: Attempts::default(),
+            row_buffers: RowBuffers::default(),
         }
     }
 

@@ -117,7 +117,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "write_connections",
         "NUMBER",
         "4",
-        "Connections to the database for writing and maintenance; SQLite has one",
+        "Connections to the database for writing and maintenance: all but two write batches, at most 8 at the same time; SQLite has one",
         // Maintenance holds one in an open transaction while a second one works.
         |raw, text| put(&mut raw.write_connections, count(text, 2)),
     ),

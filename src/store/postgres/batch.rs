@@ -369,14 +369,5 @@ fn counted(copied: u64, rows: usize) -> Result<(), StoreError> {
 }
 
 fn days(rows: &EncodedRows) -> BTreeSet<Day> {
-    let mut days = BTreeSet::new();
-    let mut last = None;
-    for row in rows.iter() {
-        let day = Day::of(row.created_at_us());
-        if last != Some(day) {
-            days.insert(day);
-            last = Some(day);
-        }
-    }
-    days
+    rows.times_received_us().map(Day::of).collect()
 }

@@ -1,6 +1,7 @@
 //! The rows of a batch, in one buffer.
 //!
-//! **Invariant:** a row is in the buffer as a whole or not at all; `rows.len()` is the count that COPY must report.
+//! **Invariant:** a row is in the buffer as a whole or not at all; `rows.len()` is the count that COPY must report. The
+//! times of receipt are those of the rows.
 
 use std::ops::Range;
 
@@ -23,6 +24,16 @@ pub struct EncodedRows {
     bytes: Vec<u8>,
     /// The end of each row in `bytes`.
     ends: Vec<usize>,
+    /// The times of receipt. All rows of a record have the same one.
+    received: Vec<ReceivedRun>,
+}
+
+/// Rows in succession with the same time of receipt, up to the next run's first row.
+#[derive(Clone, Copy, Debug)]
+struct ReceivedRun {
+    first_row: usize,
+    /// Microseconds since 2000-01-01 UTC.
+    created_at_us: i64,
 }
 
 impl EncodedRows {
@@ -61,7 +72,8 @@ impl EncodedRows {
         put_number(out, Some(event.timestamp_ms.to_be_bytes()));
         put_number(out, event.time_unix_nano.map(i64::to_be_bytes));
         put_number(out, event.duration_ns.map(i64::to_be_bytes));
-        put_number(out, Some(postgres_time(received_unix_nano).to_be_bytes()));
+        let created_at_us = postgres_time(received_unix_nano);
+        put_number(out, Some(created_at_us.to_be_bytes()));
         put_number(out, event.kind.map(i32::to_be_bytes));
         let flags = event.flags;
         put_number(out, (!flags.is_empty()).then(|| flags.0.to_be_bytes()));
@@ -74,13 +86,13 @@ impl EncodedRows {
         write(out);
         let field_bytes = length(out.len() - start + 1);
         out[start - EMPTY_METADATA.len()..start - 1].copy_from_slice(&field_bytes);
-        self.ends.push(out.len());
+        self.end_row(created_at_us);
     }
 
     /// Adds a row that is already encoded.
     pub fn push_row(&mut self, row: EncodedRow<'_>) {
         self.bytes.extend_from_slice(row.tuple);
-        self.ends.push(self.bytes.len());
+        self.end_row(row.created_at_us());
     }
 
     /// Adds a row with a replaced time of receipt, in microseconds since 2000-01-01 UTC, and sets the flag for that.
@@ -98,6 +110,18 @@ impl EncodedRows {
                 }
                 _ => put_field(out, field),
             }
+        }
+        self.end_row(created_at_us);
+    }
+
+    /// Adds the row that was appended to the buffer.
+    fn end_row(&mut self, created_at_us: i64) {
+        let last = self.received.last();
+        if last.is_none_or(|run| run.created_at_us != created_at_us) {
+            self.received.push(ReceivedRun {
+                first_row: self.ends.len(),
+                created_at_us,
+            });
         }
         self.ends.push(self.bytes.len());
     }
@@ -142,6 +166,12 @@ impl EncodedRows {
         (0..self.len()).map(|index| self.row(index))
     }
 
+    /// Returns the times of receipt of the rows in microseconds since 2000-01-01 UTC, in order. Rows in succession with
+    /// the same time have one in common. So a batch is not read again for the times of its few records.
+    pub(in crate::store) fn times_received_us(&self) -> impl Iterator<Item = i64> {
+        self.received.iter().map(|run| run.created_at_us)
+    }
+
     /// Removes a row.
     pub fn remove(&mut self, index: usize) {
         let bytes = self.row(index).tuple.len();
@@ -150,6 +180,18 @@ impl EncodedRows {
         for later in &mut self.ends[index..] {
             *later -= bytes;
         }
+        let run = self
+            .received
+            .partition_point(|run| run.first_row <= index)
+            .saturating_sub(1);
+        for later in self.received.iter_mut().skip(run + 1) {
+            later.first_row -= 1;
+        }
+        let next = self.received.get(run + 1);
+        let run_end = next.map_or(self.ends.len(), |next| next.first_row);
+        if self.received[run].first_row == run_end {
+            self.received.remove(run);
+        }
     }
 
     /// Drops the rows after the first `len`, to undo a record that could not be decoded to its end.
@@ -157,11 +199,14 @@ impl EncodedRows {
         if len < self.ends.len() {
             self.bytes.truncate(self.end_of(len));
             self.ends.truncate(len);
+            let runs = self.received.partition_point(|run| run.first_row < len);
+            self.received.truncate(runs);
         }
     }
 
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.received.clear();
     }
 }

@@ -119,6 +119,43 @@ fn removed_rows_leave_the_others_whole() {
 }
 
 #[test]
+fn the_times_of_receipt_are_those_of_the_rows_whatever_was_removed() {
+    let times = |rows: &EncodedRows| {
+        let mut each: Vec<i64> = rows.iter().map(EncodedRow::created_at_us).collect();
+        each.dedup();
+        let known: Vec<i64> = rows.times_received_us().collect();
+        let mut merged = known.clone();
+        merged.dedup();
+        assert_eq!(merged, each);
+        known.len()
+    };
+    let received = |second: i64| 946_684_800_000_000_000 + second * 1_000_000_000;
+    let mut rows = EncodedRows::default();
+    for second in [1, 1, 2, 3, 3, 3, 1] {
+        rows.push(&event("c"), received(second));
+    }
+    assert_eq!(times(&rows), 4);
+    for (index, runs) in [(2, 3), (4, 3), (0, 3), (4 - 1, 2), (0, 1)] {
+        rows.remove(index);
+        assert_eq!(times(&rows), runs, "{index}");
+    }
+    rows.push_row_received(rows.clone().row(0), 77);
+    rows.push(&event("c"), received(4));
+    assert_eq!(times(&rows), 3);
+    rows.truncate(rows.len() - 1);
+    assert_eq!(times(&rows), 2);
+    let mut copy = EncodedRows::default();
+    for row in rows.iter() {
+        copy.push_row(row);
+    }
+    assert_eq!(times(&copy), 2);
+    rows.clear();
+    assert_eq!(times(&rows), 0);
+    rows.push(&event("c"), received(4));
+    assert_eq!(times(&rows), 1);
+}
+
+#[test]
 fn a_replaced_time_of_receipt_is_flagged_and_changes_nothing_else() {
     let mut original = EncodedRows::default();
     original.push(&event("c"), 0);

@@ -1,13 +1,15 @@
 //! Writes rows and resources.
 //!
-//! Rows are inserted by statements of [`CHUNK`] rows each, since every statement is a round trip to the connection's
-//! thread.
+//! Rows are inserted by statements of many rows each, since every statement is a round trip to the connection's thread,
+//! and keeps a copy of each page that it changes until it ends. While one statement runs, the arguments of the next are
+//! bound.
 //!
 //! **Invariant:** either all rows of a batch are inserted, or none.
 
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
+use futures_util::future::join;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 
@@ -19,18 +21,19 @@ use crate::store::row_encoding::{
 use crate::store::sqlite::{Sqlite, now_us};
 use crate::store::{FailureClass, StoreError};
 
-/// Rows in one statement.
-const CHUNK: usize = 32;
+/// Rows in one statement, for each of the statements: each chunk of a batch is inserted by the first one that it fills.
+const STATEMENT_ROWS: [usize; 3] = [128, 16, 1];
 
-/// Rows with more bytes than this together are inserted one by one, since the driver and SQLite each copy a statement's
-/// arguments.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Rows with more bytes than this together are inserted by smaller statements, since the driver and SQLite each copy a
+/// statement's arguments.
+const STATEMENT_BYTES: usize = 1 << 20;
 
 /// Minimum interval, in microseconds, at which a stored resource's `last_seen` is refreshed.
 const REFRESH_SEEN_US: i64 = DAY_US * 5 / 6;
 
-static INSERT_CHUNK: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(CHUNK).into());
-static INSERT_ONE: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(1).into());
+/// The statements of [`STATEMENT_ROWS`].
+static INSERTS: LazyLock<[Arc<str>; 3]> =
+    LazyLock::new(|| STATEMENT_ROWS.map(|rows| insert_sql(rows).into()));
 
 fn insert_sql(rows: usize) -> String {
     let row = format!("({})", vec!["?"; COLUMNS.split(", ").count()].join(", "));
@@ -38,6 +41,43 @@ fn insert_sql(rows: usize) -> String {
         "INSERT INTO telemetry_events ({COLUMNS}) VALUES {}",
         vec![row.as_str(); rows].join(", ")
     )
+}
+
+/// Rows that one statement inserts, with its arguments.
+struct BoundRows {
+    rows: Range<usize>,
+    sql: &'static Arc<str>,
+    arguments: SqliteArguments,
+}
+
+impl BoundRows {
+    /// Binds the rows from `next` on that the largest fitting statement of at most `most_rows` inserts. `None` if there
+    /// is no such row.
+    fn bind(
+        rows: &EncodedRows,
+        next: usize,
+        most_rows: usize,
+    ) -> Result<Option<Self>, sqlx::error::BoxDynError> {
+        let left = rows.len() - next;
+        let fits = |count: usize| {
+            count <= left.min(most_rows)
+                && (count == 1 || rows.bytes_of(next..next + count) <= STATEMENT_BYTES)
+        };
+        let Some(statement) = STATEMENT_ROWS.iter().position(|&count| fits(count)) else {
+            return Ok(None);
+        };
+        let bound = next..next + STATEMENT_ROWS[statement];
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(bound.len() * (METADATA + 1), 0);
+        for row in bound.clone() {
+            bind(&mut arguments, rows.row(row).values())?;
+        }
+        Ok(Some(Self {
+            rows: bound,
+            sql: &INSERTS[statement],
+            arguments,
+        }))
+    }
 }
 
 impl Sqlite {
@@ -50,57 +90,59 @@ impl Sqlite {
         connection: &mut SqliteConnection,
         rows: &EncodedRows,
     ) -> Result<(), StoreError> {
-        let (mut inserted, mut next) = (0, 0);
-        // The end of a refused chunk, whose rows are inserted one by one to find the refused one.
-        let mut refused: Option<(usize, StoreError)> = None;
-        while next < rows.len() {
-            let mut chunk = next..next + CHUNK;
-            if refused.is_some()
-                || chunk.end > rows.len()
-                || rows.bytes_of(chunk.clone()) > CHUNK_BYTES
-            {
-                chunk.end = next + 1;
-            }
-            match self.insert_chunk(connection, rows, chunk.clone()).await {
-                Ok(count) => {
-                    inserted += count;
-                    next = chunk.end;
-                    // A trigger with RAISE(FAIL) leaves the chunk's earlier rows, so that inserting all again is no
-                    // success.
-                    if let Some((_, error)) = refused.take_if(|(end, _)| *end == next) {
-                        return Err(error);
-                    }
-                }
+        let bind = |next, most_rows| {
+            let bound = BoundRows::bind(rows, next, most_rows);
+            bound.map_err(|error| self.unbindable(&*error))
+        };
+        let mut inserted = 0;
+        let mut bound = bind(0, usize::MAX)?;
+        while let Some(BoundRows {
+            rows: chunk,
+            sql,
+            arguments,
+        }) = bound
+        {
+            let query = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments);
+            let (done, following) = join(self.within(query.execute(&mut *connection)), async {
+                bind(chunk.end, usize::MAX)
+            })
+            .await;
+            match done {
+                Ok(done) => inserted += done.rows_affected(),
                 Err(error @ StoreError::Refused { .. }) if chunk.len() > 1 => {
-                    refused = Some((chunk.end, error));
+                    return Err(self.find_refused(connection, rows, chunk, error).await);
                 }
-                Err(error) => return Err(error.with_row(|_| Some(next))),
+                Err(error) => return Err(error.with_row(|_| Some(chunk.start))),
             }
+            bound = following?;
         }
         self.check_count(inserted, rows.len())
     }
 
-    /// Inserts [`CHUNK`] rows or one row by one statement, and returns the number of rows that it inserted.
-    async fn insert_chunk(
+    /// Inserts the rows of a refused chunk one by one, and returns the error of the first one that is refused. If none
+    /// is, returns the chunk's error: a trigger with RAISE(FAIL) leaves the chunk's earlier rows, so that inserting all
+    /// again is no success.
+    async fn find_refused(
         &self,
         connection: &mut SqliteConnection,
         rows: &EncodedRows,
         chunk: Range<usize>,
-    ) -> Result<u64, StoreError> {
-        let sql: &Arc<str> = if chunk.len() == CHUNK {
-            &INSERT_CHUNK
-        } else {
-            &INSERT_ONE
-        };
-        let mut arguments = SqliteArguments::default();
-        arguments.reserve(chunk.len() * 17, 0);
+        refused: StoreError,
+    ) -> StoreError {
         for row in chunk {
-            bind(&mut arguments, rows.row(row).values())
-                .map_err(|error| self.unbindable(&*error))?;
+            let bound = match BoundRows::bind(rows, row, 1) {
+                Ok(bound) => bound,
+                Err(error) => return self.unbindable(&*error),
+            };
+            let Some(BoundRows { sql, arguments, .. }) = bound else {
+                break;
+            };
+            let query = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments);
+            if let Err(error) = self.within(query.execute(&mut *connection)).await {
+                return error.with_row(|_| Some(row));
+            }
         }
-        let query = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments);
-        let inserted = self.within(query.execute(connection)).await?;
-        Ok(inserted.rows_affected())
+        refused
     }
 
     /// Inserts one row with `metadata` in place of its own. The text is moved and not copied.
@@ -116,7 +158,7 @@ impl Sqlite {
             .and_then(|()| arguments.add(metadata))
             .map_err(|error| self.unbindable(&*error))?;
         // A persistent statement would keep its copy of the arguments.
-        let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&INSERT_ONE)), arguments);
+        let query = sqlx::query_with(AssertSqlSafe(insert_sql(1)), arguments);
         let inserting = query.persistent(false).execute(connection);
         let inserted = self.within_time_of(bytes, inserting).await?;
         self.check_count(inserted.rows_affected(), 1)

@@ -6,6 +6,7 @@ use super::PendingBatch;
 use crate::decode::{VERSION, check};
 use crate::event::{ContentEncoding, Encoding, Limits, Position, Signal, Source, StreamId};
 use crate::journal::{JournalEntry, Record};
+use crate::store::row_encoding::EncodedRows;
 
 const STREAM: StreamId = StreamId([1; 16]);
 
@@ -52,7 +53,7 @@ fn record(payload: &[u8]) -> Record {
 }
 
 fn batch(record: Record) -> PendingBatch {
-    let mut batch = PendingBatch::new(STREAM, 1);
+    let mut batch = PendingBatch::new(STREAM, 1, EncodedRows::default());
     assert!(batch.add(JournalEntry::Record(record), 1 << 20).is_none());
     assert!(batch.batch.dead_letters.is_empty());
     batch

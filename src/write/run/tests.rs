@@ -13,6 +13,7 @@ use crate::decode;
 use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source, StreamId};
 use crate::journal::disk::OsDisk;
 use crate::journal::{self, Journal, NewRecord};
+use crate::store::row_encoding::EncodedRows;
 use crate::store::{self, Store, StoreTarget, StoredPositions};
 use crate::write::Options;
 use crate::write::batch::PendingBatch;
@@ -99,7 +100,7 @@ impl Bench {
     /// Returns those records as a batch.
     async fn batch(&self, positions: RangeInclusive<u64>) -> PendingBatch {
         let read = self.shared.journal.read(self.stream, 1, 1 << 20).await;
-        let mut batch = PendingBatch::new(self.stream, *positions.start());
+        let mut batch = PendingBatch::new(self.stream, *positions.start(), EncodedRows::default());
         for (entry, n) in read.unwrap().into_iter().zip(1..) {
             if positions.contains(&n) {
                 assert!(batch.add(entry, 1 << 20).is_none());

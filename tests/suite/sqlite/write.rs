@@ -121,10 +121,11 @@ async fn the_row_that_is_refused_is_named_and_nothing_of_its_batch_stays() {
         .execute(&mut file.connect().await)
         .await
         .expect("the trigger is made");
-    for bad in [0, 31, 32, 40, 99] {
+    // The first and the last row of a statement of each size, and one between them.
+    for bad in [0, 77, 127, 128, 256, 271, 272, 287, 288, 299] {
         let mut sent = rows(bad);
         sent.push(&event("bad"), now_nano());
-        for n in bad + 1..100 {
+        for n in bad + 1..300 {
             sent.push(&event(&format!("c{n}")), now_nano());
         }
         let first = bad as u64 * 10 + 1;
@@ -141,13 +142,13 @@ async fn the_row_that_is_refused_is_named_and_nothing_of_its_batch_stays() {
         };
         assert_eq!((row, sqlstate.as_str()), (Some(bad), "1811"));
         assert!(message.contains("not that one"));
-        assert_eq!(count(&file, "telemetry_events").await % 99, 0);
+        assert_eq!(count(&file, "telemetry_events").await % 299, 0);
         sent.rows.remove(bad);
         store.write(&sent).await.expect("the rest is stored");
     }
-    assert_eq!(count(&file, "telemetry_events").await, 5 * 99);
+    assert_eq!(count(&file, "telemetry_events").await, 10 * 299);
     store.probe().await.expect("good rows are taken");
-    assert_eq!(count(&file, "telemetry_events").await, 5 * 99);
+    assert_eq!(count(&file, "telemetry_events").await, 10 * 299);
 }
 
 /// `RAISE(FAIL)` leaves the rows that its statement inserted before: to insert all of them again, one by one, doubled those.
