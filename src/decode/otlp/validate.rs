@@ -4,9 +4,10 @@
 //! every text of `ValidItem::item` is valid UTF-8.
 
 use std::borrow::Cow;
+use std::ptr;
 
 use crate::decode::otlp::pieces::merged;
-use crate::decode::otlp::schema::{FieldType, KEY_VALUE, KnownField, MessageSchema};
+use crate::decode::otlp::schema::{FieldSchema, FieldType, KEY_VALUE, KnownField, MessageSchema};
 use crate::decode::plain_text::is_plain;
 use crate::decode::protobuf::{
     LENGTH_DELIMITED, Malformed, ProtobufReader, VARINT, packed_fixed64,
@@ -149,13 +150,15 @@ impl<'a> ValidItem<'a> {
         } = field;
         match field.kind {
             FieldType::Message(inner) => {
-                let bytes = reader.bytes()?;
-                if !field.repeated {
-                    let bit = 1 << (field.number % 64);
-                    self.has_pieces |= message.embedded & bit != 0;
-                    message.embedded |= bit;
-                }
-                if !self.plain_pair(bytes, inner, message.level) {
+                if let Some(rest) = self.plain_pairs(reader.rest(), field, message.level) {
+                    *reader = ProtobufReader::new(rest);
+                } else {
+                    let bytes = reader.bytes()?;
+                    if !field.repeated {
+                        let bit = 1 << (field.number % 64);
+                        self.has_pieces |= message.embedded & bit != 0;
+                        message.embedded |= bit;
+                    }
                     let (cut, longest) = (self.repairs.cut, self.longest_value_bytes);
                     self.message(bytes, inner, message.level)?;
                     if field.name == "body" {
@@ -226,44 +229,37 @@ impl<'a> ValidItem<'a> {
         Ok(())
     }
 
-    /// Validates a pair of a plain key and a plain text or an integer, as most attributes are. Returns false for any
-    /// other message, of which it has counted nothing.
+    /// Validates plain pairs ([`plain_pair`]), as most attributes are, that follow each other as values of `field`. `list`
+    /// begins behind the first one's key; returns the bytes behind the last one, or `None` if the first one is no such pair.
+    /// If attributes are limited, it is the only one.
     ///
-    /// It does the same as [`Self::message`] in a third of the time.
-    fn plain_pair(&mut self, pair: &[u8], schema: &'static MessageSchema, level: u16) -> bool {
-        if !std::ptr::eq(schema, &raw const KEY_VALUE) || level >= self.limits.depth.into() {
-            return false;
+    /// It does the same as [`Self::message`] in a fraction of the time.
+    fn plain_pairs<'l>(
+        &mut self,
+        list: &'l [u8],
+        field: &FieldSchema,
+        level: u16,
+    ) -> Option<&'l [u8]> {
+        let is_pair = matches!(field.kind, FieldType::Message(schema) if ptr::eq(schema, &raw const KEY_VALUE));
+        if !is_pair || level >= self.limits.depth.into() {
+            return None;
         }
-        let [PAIR_KEY, key_len, rest @ ..] = pair else {
-            return false;
-        };
-        let Some((key, rest)) = rest.split_at_checked(usize::from(*key_len)) else {
-            return false;
-        };
-        let (value_len, value_bytes, text) = match rest {
-            [PAIR_VALUE, value_len, VALUE_TEXT, len, text @ ..]
-                if usize::from(*len) == text.len() =>
-            {
-                (*value_len, text.len() + 2, text)
+        let key = u8::try_from(field.number << 3 | u32::from(LENGTH_DELIMITED)).ok();
+        let key = key.filter(|_| self.limits.attributes == 0);
+        let (mut reader, mut end) = (ProtobufReader::new(list), None);
+        while let Ok(pair) = reader.bytes()
+            && let Some(nodes_left) = self.nodes_left.checked_sub(2)
+            && let Some(text) = plain_pair(pair)
+        {
+            self.nodes_left = nodes_left;
+            self.measure_value(text);
+            end = Some(reader.rest());
+            if key.is_none() || reader.peek() != key {
+                break;
             }
-            [PAIR_VALUE, value_len, VALUE_INTEGER, number @ ..] if is_varint(number) => {
-                (*value_len, number.len() + 1, &[][..])
-            }
-            _ => return false,
-        };
-        // A length of 128 bytes or more takes two bytes.
-        if key_len | value_len >= 0x80 || usize::from(value_len) != value_bytes {
-            return false;
+            reader.skip_byte();
         }
-        let Some(nodes_left) = self.nodes_left.checked_sub(2) else {
-            return false;
-        };
-        if !is_plain(key) || !is_plain(text) {
-            return false;
-        }
-        self.nodes_left = nodes_left;
-        self.measure_value(text);
-        true
+        end
     }
 
     /// Counts messages, or elements of a list of numbers; fails beyond the limit.
@@ -318,6 +314,30 @@ struct OpenMessage {
     attributes: u32,
     /// One bit for each embedded message that was found.
     embedded: u64,
+}
+
+/// Returns the text of a pair whose key is a plain text, and its value, too, or an integer, which has no text; `None` for any
+/// other message.
+#[inline(always)]
+fn plain_pair(pair: &[u8]) -> Option<&[u8]> {
+    let [PAIR_KEY, key_len, rest @ ..] = pair else {
+        return None;
+    };
+    let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
+    let (value_len, value_bytes, text) = match rest {
+        [PAIR_VALUE, value_len, VALUE_TEXT, len, text @ ..] if usize::from(*len) == text.len() => {
+            (*value_len, text.len() + 2, text)
+        }
+        [PAIR_VALUE, value_len, VALUE_INTEGER, number @ ..] if is_varint(number) => {
+            (*value_len, number.len() + 1, &[][..])
+        }
+        _ => return None,
+    };
+    // A length of 128 bytes or more takes two bytes.
+    if key_len | value_len >= 0x80 || usize::from(value_len) != value_bytes {
+        return None;
+    }
+    (is_plain(key) && is_plain(text)).then_some(text)
 }
 
 /// The keys of the fields of `KeyValue` and `AnyValue` that a plain pair has.
