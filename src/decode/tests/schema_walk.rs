@@ -229,9 +229,26 @@ fn assert_pair_agrees(key: &[u8], value: &[u8]) {
             let mut odd = pair.clone();
             odd[at] = odd[at].wrapping_add(step);
             assert_agrees(&odd, &KEY_VALUE, limits);
+            assert_agrees(&field(9, &odd), &SPAN, limits);
         }
         assert_agrees(&[&pair[..], &[0x18, 1]].concat(), &KEY_VALUE, limits);
         assert_agrees(&field(9, &[&pair[..], &pair].concat()), &SPAN, limits);
+        // Attributes that follow each other, and another field among them.
+        let plain = field(9, &[field(1, b"k"), field(2, &[0x18, 5])].concat());
+        let name = field(5, b"name");
+        for nodes in nodes..nodes + 8 {
+            for attributes in [0, 1, 2] {
+                let limits = Limits {
+                    nodes,
+                    attributes,
+                    ..limits
+                };
+                let all = [&plain[..], &field(9, &pair), &plain, &name, &plain, &[0x4a]].concat();
+                for end in [all.len() - 1, all.len()] {
+                    assert_agrees(&all[..end], &SPAN, limits);
+                }
+            }
+        }
     }
 }
 
