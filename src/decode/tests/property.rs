@@ -46,8 +46,12 @@ fn assert_ordered(value: &serde_json::value::RawValue) {
 
 /// Asserts that a request's two encodings make the same rows, and that their JSON is normalised.
 fn assert_same_rows(signal: Signal, protobuf: &[u8], json: &str) {
-    let protobuf = decode(protobuf, &source(signal, Encoding::Protobuf));
+    let mut protobuf = decode(protobuf, &source(signal, Encoding::Protobuf));
     let json = decode(json.as_bytes(), &source(signal, Encoding::Json));
+    // A request is clean only if its texts do not grow too much beside its own bytes, which differ between the encodings.
+    if let (Ok((checked, _)), Ok((json_checked, _))) = (&mut protobuf, &json) {
+        checked.is_clean = json_checked.is_clean;
+    }
     let (Ok((checked, rows)), Ok((json_checked, json_rows))) = (&protobuf, &json) else {
         assert_eq!(protobuf, json);
         return;
