@@ -4,7 +4,8 @@
 
 use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType};
-use crate::decode::otlp::json_request::{self, RequestSchema, SkipMember, each, members, reject};
+use crate::decode::otlp::json_rejection::reject;
+use crate::decode::otlp::json_request::{self, RequestSchema, SkipMember, each, members};
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::decode::otlp::metric::{MetricData, OtlpMetric};
 use crate::decode::otlp::row_builder::RowBuilder;

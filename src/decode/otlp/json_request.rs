@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::otlp::item::ItemKind;
 use crate::decode::otlp::json_in_order::OrderedWalk;
+use crate::decode::otlp::json_rejection::reject;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::decode::otlp::resource_scope::{EncodedPart, SentPart};
 use crate::decode::otlp::row_builder::RowBuilder;
@@ -307,59 +308,6 @@ const NO_ARRAY: &str = "an array is expected";
 
 fn given_twice(here: JsonReader<'_>, name: &'static str) -> Unmapped {
     Unmapped::from(here.error("a key is given twice")).within(name)
-}
-
-/// Rejects the items of a value, at least one, so that the fault is always reported; returns the reader after the
-/// value.
-///
-/// # Errors
-/// [`SyntaxError`] if it is not JSON, because then no part of the request can be trusted.
-pub(in crate::decode) fn reject<'a>(
-    mut value: JsonReader<'a>,
-    fault: &Unmapped,
-    levels: &[&[&str]],
-    rows: &mut RowBuilder<'a, '_>,
-) -> Result<JsonReader<'a>, SyntaxError> {
-    let items = count_items(&mut value, levels)?;
-    rows.reject_unmapped(items.max(1), fault);
-    Ok(value)
-}
-
-/// Skips a value and returns the number of items in it. If there are no levels, the value is an item itself.
-fn count_items(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, SyntaxError> {
-    let kind = value.peek()?;
-    let mut items = 0u32;
-    match (kind, levels) {
-        (JsonType::Object, [names, below @ ..]) => {
-            value.object()?;
-            while let Some(key) = value.next_key()? {
-                let key = key.decode();
-                if names.iter().any(|name| is_named(&key, name)) {
-                    items = items.saturating_add(count_in_list(value, below)?);
-                } else {
-                    value.skip()?;
-                }
-            }
-        }
-        (JsonType::Array, [_, ..]) => items = count_in_list(value, levels)?,
-        _ => {
-            value.skip()?;
-            items = u32::from(levels.is_empty());
-        }
-    }
-    Ok(items)
-}
-
-fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, SyntaxError> {
-    if value.peek()? != JsonType::Array {
-        return count_items(value, levels);
-    }
-    let mut items = 0u32;
-    value.array()?;
-    while value.next_element()? {
-        items = items.saturating_add(count_items(value, levels)?);
-    }
-    Ok(items)
 }
 
 /// Skips the value of a member. Below a resource, whose members are skipped before one of them is read, only the end of

@@ -11,6 +11,9 @@ pub(in crate::decode) mod json_request;
 /// The same for requests whose members are in the usual order.
 pub(in crate::decode) mod json_in_order;
 
+/// Items of a request in JSON that are rejected together.
+pub(in crate::decode) mod json_rejection;
+
 /// Metrics in JSON and their data points.
 pub(in crate::decode) mod json_metric;
 
