@@ -51,7 +51,7 @@ pub(super) fn any_order(search: &Search, slice: Slice, too_many: usize) -> SqlSt
         sql.push(") e) e WHERE e.found < ").int(too_many);
         sql.push(" OR e.n = 1");
         select::push_order(sql, search.order, "e");
-        select::push_slice(sql, search.wanted(), 0);
+        select::push_slice(sql, search.wanted(), search.offset);
     })
 }
 

@@ -1,6 +1,7 @@
 //! A search in PostgreSQL, fast for common, rare and absent values.
 //!
-//! The indexes answer a trace, a correlation id and a range of times directly. Every other search has three steps:
+//! The indexes answer a trace, a correlation id and a range of times directly. Only for an id with very many events, the
+//! index on `timestamp` may be the faster one. Every other search has three steps:
 //!
 //! 1. Search the newest [`crate::query::Options::window_rows`] by the index on `timestamp`. Common values fill the page from
 //!    these.
@@ -34,8 +35,11 @@ use crate::query::slice_statements::{
 };
 use crate::query::statement::{Dialect, SqlStatement};
 
-/// Number of matches from which a slice is split.
+/// Least number of matches from which a slice is split.
 const MANY_MATCHES: usize = 200;
+
+/// Number of matches from which an id is searched by time. A page of the newest among so many is near the end of the table.
+const MANY_OF_AN_ID: usize = 10_000;
 
 /// Factor by which a second window is larger.
 const WIDER: u32 = 10;
@@ -50,8 +54,10 @@ enum SliceMatches {
 impl PostgresQuery<'_> {
     /// Finds the events of a page, up to one more than its limit, which shows if another page follows.
     pub(super) async fn search(&mut self, search: &Search) -> Result<ResultPage, QueryError> {
-        let unordered = |filter: &Filter| !filter.is_range();
-        if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
+        if search.filters.iter().any(Filter::is_quick) {
+            return self.by_id(search).await;
+        }
+        if search.filters.iter().all(Filter::is_range) {
             return self.rows(select::plain(Dialect::Postgres, search)).await;
         }
         let skips_blocks = search.offset == 0 && search.filters.iter().any(Filter::skips_blocks);
@@ -75,6 +81,16 @@ impl PostgresQuery<'_> {
             page_ends.learn(search, &rest.page, rest.wanted);
         }
         Ok(rest.page)
+    }
+
+    /// Searches for a trace or a correlation id, which an index leads to. The order is left out at first: for a small page
+    /// the planner would rather read the whole table by time than the few events of this id, to save sorting these.
+    async fn by_id(&mut self, search: &Search) -> Result<ResultPage, QueryError> {
+        let everywhere = Slice::of(Days::ALL);
+        match self.slice(search, everywhere, MANY_OF_AN_ID).await? {
+            SliceMatches::All(found) => Ok(found),
+            SliceMatches::TooMany => self.rows(select::plain(Dialect::Postgres, search)).await,
+        }
     }
 
     /// Searches a window and, if that shows that the page will be full, a larger one; then all rows in order. Without block
@@ -117,7 +133,7 @@ impl PostgresQuery<'_> {
         search: &Search,
         days: Days,
     ) -> Result<Option<ResultPage>, QueryError> {
-        let found = match self.slice(search, Slice::of(days)).await? {
+        let found = match self.slice(search, Slice::of(days), many(search)).await? {
             SliceMatches::All(found) if !found.more => found,
             _ => return Ok(None),
         };
@@ -139,7 +155,7 @@ impl PostgresQuery<'_> {
         };
         let mut rest = RestOfSearch::new(search);
         let mut has_page = false;
-        if let SliceMatches::All(found) = self.slice(search, slice).await? {
+        if let SliceMatches::All(found) = self.slice(search, slice, many(search)).await? {
             self.merge(&mut rest, found);
             has_page = rest.is_full() || slice == Slice::of(Days::ALL);
         }
@@ -177,7 +193,8 @@ impl PostgresQuery<'_> {
                     }
                 }
                 NextPart::Slice(slice) => {
-                    let found = match self.slice(&rest.search, slice).await? {
+                    let too_many = many(&rest.search);
+                    let found = match self.slice(&rest.search, slice, too_many).await? {
                         SliceMatches::All(found) => found,
                         SliceMatches::TooMany if slices.split(slice) => continue,
                         SliceMatches::TooMany => self.rows(in_order(rest, slice, None)).await?,
@@ -237,11 +254,17 @@ impl PostgresQuery<'_> {
         Ok(beyond.await?.is_none())
     }
 
-    /// Searches a slice in any order.
-    async fn slice(&mut self, search: &Search, slice: Slice) -> Result<SliceMatches, QueryError> {
-        let too_many = (2 * search.limit as usize).max(MANY_MATCHES);
+    /// Searches a slice in any order, unless it has `too_many` matches.
+    async fn slice(
+        &mut self,
+        search: &Search,
+        slice: Slice,
+        too_many: usize,
+    ) -> Result<SliceMatches, QueryError> {
         let (found, rows) = self.fetch(any_order(search, slice, too_many)).await?;
-        Ok(if rows >= too_many {
+        // An offset may have skipped the one row of too many.
+        let may_be_skipped = rows == 0 && search.offset > 0;
+        Ok(if rows >= too_many || may_be_skipped {
             SliceMatches::TooMany
         } else {
             SliceMatches::All(found)
@@ -260,4 +283,9 @@ impl PostgresQuery<'_> {
         page.truncate(rest.wanted, self.reader.options.answer_bytes);
         self.found_bytes = page.held_bytes();
     }
+}
+
+/// Returns the number of matches from which a slice is split.
+fn many(search: &Search) -> usize {
+    (2 * search.limit as usize).max(MANY_MATCHES)
 }

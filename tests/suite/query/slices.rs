@@ -82,6 +82,36 @@ async fn a_search_by_slices_finds_what_a_search_of_all_rows_finds() {
     }
 }
 
+/// A correlation id of so many events that PostgreSQL does not sort them all for a page, beside one of few.
+#[tokio::test]
+async fn a_page_of_a_correlation_id_is_the_same_however_many_events_it_has() {
+    let event = |n: i64| Event {
+        timestamp: NOON + n * 7919 % 10_007,
+        correlation_id: if n % 1000 == 5 { "few" } else { "many" },
+        status: (n % 5 == 0).then_some("ERROR"),
+        ..Event::default()
+    };
+    let both = Both::with(&(0..10_300).map(event).collect::<Vec<_>>()).await;
+    for (id, found) in [("few", 11), ("many", 10_289)] {
+        let mut next = Some(format!("/query?correlationId={id}&limit=4000"));
+        let mut walked = 0;
+        while let Some(uri) = next {
+            let answer = both.get(&uri).await;
+            walked += answer.ids().len();
+            next = answer.next().map(str::to_owned);
+        }
+        assert_eq!(walked, found, "{id}");
+        for page in [
+            "limit=1",
+            "limit=3&offset=5",
+            "limit=2&order=asc&offset=10200",
+            "status=ERROR",
+        ] {
+            both.get(&format!("/query?correlationId={id}&{page}")).await;
+        }
+    }
+}
+
 /// The end of a page is kept, and the same search begins there. Events that were stored since move it forward; events
 /// that were removed move it back.
 #[tokio::test]
