@@ -43,7 +43,7 @@ class Service:
         while self.queued() > 0:
             if time.monotonic() > deadline:
                 raise SystemExit(f"the journal was not written within {seconds} s")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def cpu_seconds(self):
         """User and system time of all threads."""

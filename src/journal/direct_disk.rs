@@ -112,6 +112,9 @@ impl Disk for DirectDisk {
 
 impl DiskFile for DirectFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if is_aligned(buffer) && offset.is_multiple_of(ALIGN as u64) {
+            return self.file.read_at(buffer, offset);
+        }
         let before = usize::try_from(offset % ALIGN as u64).unwrap_or(0);
         let wanted = before.saturating_add(buffer.len());
         self.buffers.lend(|blocks| {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::{Disk, DiskFile};
 use crate::journal::format::record::{RecordClass, RecordHeader};
 use crate::journal::format::scan::{ScannedRecord, SegmentScan};
@@ -19,6 +20,9 @@ use crate::position_set::PositionSet;
 
 /// Distance of two index entries in the file, in bytes, about.
 const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
+
+/// Bytes that are read at a time to find a record between two index entries.
+const LOOKUP_BYTES: usize = 64 << 10;
 
 /// The number of events, and the bytes, of some records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -293,7 +297,8 @@ impl Segment {
             return near;
         }
         let walked = disk.open(&self.path).and_then(|file| {
-            let mut walk = IndexedScan::new(self, file, n, INDEX_INTERVAL_BYTES);
+            let window = AlignedBuffer::zeroed(LOOKUP_BYTES);
+            let mut walk = IndexedScan::new(self, file, n, window);
             while let Some((found, here)) = walk.next()? {
                 if found.header.position >= n {
                     return Ok(here);
@@ -377,11 +382,10 @@ impl<'a> IndexedScan<'a> {
         segment: &'a Segment,
         file: Arc<dyn DiskFile>,
         n: u64,
-        window_bytes: u64,
+        window: AlignedBuffer,
     ) -> Self {
         let state = segment.state();
         let start = state.index_entry(n);
-        let window = usize::try_from(window_bytes).unwrap_or(usize::MAX);
         Self {
             segment,
             scan: SegmentScan::new(

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::append::queue::Queue;
 use crate::journal::disk::{Disk, LockGuard};
 use crate::journal::io_mode::IoMode;
@@ -42,7 +43,7 @@ impl JournalSettings {
 ///
 /// A thread that holds one of these locks acquires only later ones: `stored_lock`, `pool`, `positions_file`, `state`,
 /// and last the lock within a [`Segment`](crate::journal::segment_index::Segment). The locks of
-/// the queue, of `window` and of `recycler_requests` are held for single steps, and nothing is acquired under them.
+/// the queue, of `window`, of `read_buffer` and of `recycler_requests` are held for single steps, and nothing is acquired under them.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) settings: JournalSettings,
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     /// Never held during an operation of the disk.
     pub(super) state: Mutex<StreamTable>,
     pub(super) window: Mutex<RecordWindow>,
+    /// Memory in which the segments are read, from one full page of entries to the next.
+    pub(super) read_buffer: Mutex<Option<AlignedBuffer>>,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::{DiskFile, read_full};
 use crate::journal::format::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::segment::{BLOCK, BLOCK_BYTES};
@@ -41,6 +42,14 @@ impl ScannedRecord {
     }
 }
 
+/// The state of a payload that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) enum PayloadState {
+    /// It has the bytes that were written.
+    Whole,
+    Damaged,
+}
+
 /// A walk over a segment's bytes.
 pub(in crate::journal) struct SegmentScan {
     file: Arc<dyn DiskFile>,
@@ -51,20 +60,21 @@ pub(in crate::journal) struct SegmentScan {
     expected_position: u64,
     /// The scan ignored bytes that are neither zeros nor a record.
     skipped_damage: bool,
-    window: Vec<u8>,
+    /// Its first `filled` bytes are those of the file from `window_at` on.
+    window: AlignedBuffer,
     window_at: u64,
-    window_bytes: usize,
+    filled: usize,
 }
 
 impl SegmentScan {
     /// Starts at offset `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, and ends at
-    /// offset `end`. Each read is `window_bytes` long.
+    /// offset `end`. Each read fills the window, which has at least two blocks.
     pub(in crate::journal) fn new(
         file: Arc<dyn DiskFile>,
         nonce: u64,
         (awaited, at): (u64, u64),
         end: u64,
-        window_bytes: usize,
+        window: AlignedBuffer,
     ) -> Self {
         Self {
             file,
@@ -73,9 +83,9 @@ impl SegmentScan {
             end,
             expected_position: awaited,
             skipped_damage: false,
-            window: Vec::new(),
+            window,
             window_at: 0,
-            window_bytes,
+            filled: 0,
         }
     }
 
@@ -107,7 +117,7 @@ impl SegmentScan {
 
     /// Drops these bytes from the window and from the system's memory.
     pub(in crate::journal) fn forget(&mut self, from: u64, to: u64) {
-        self.window.clear();
+        self.filled = 0;
         self.file.forget(from, to.saturating_sub(from));
     }
 
@@ -200,28 +210,41 @@ impl SegmentScan {
         Ok(&view[..view.len().min(most)])
     }
 
-    /// Returns the payload as it was written, if one of [`READS`] reads finds it so, else as the last one returned it.
-    /// Returns fewer bytes if the file ends before.
-    pub(in crate::journal) fn payload(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
-        let mut payload = self.payload_as_it_is(found)?;
-        for _ in 1..READS {
+    /// Reads the payload until a read returns it as it was written, at most [`READS`] times. Returns the bytes of the last
+    /// read, and whether they are those that were written. Fewer bytes if the file ends before.
+    pub(in crate::journal) fn payload(
+        &mut self,
+        found: &ScannedRecord,
+    ) -> io::Result<(Vec<u8>, PayloadState)> {
+        let mut reads = 1;
+        loop {
+            let payload = self.payload_as_it_is(found)?;
             if crc32c::crc32c(&payload) == found.header.payload_checksum {
-                break;
+                return Ok((payload, PayloadState::Whole));
             }
+            if reads == READS {
+                return Ok((payload, PayloadState::Damaged));
+            }
+            reads += 1;
             self.forget(found.offset, found.end());
-            payload = self.payload_as_it_is(found)?;
         }
-        Ok(payload)
     }
 
+    /// Copies what the window has of the payload, and reads the rest of it directly.
     fn payload_as_it_is(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
-        let (from, length) = (found.payload_offset(), found.header.payload_bytes as usize);
-        if HEADER_BYTES + length <= self.window_bytes {
-            let view = self.view(found.offset, HEADER_BYTES + length)?;
-            let payload = view.get(HEADER_BYTES..HEADER_BYTES + length);
-            return Ok(payload.unwrap_or_default().to_vec());
+        let length = found.header.payload_bytes as usize;
+        let view = self.view(found.offset, HEADER_BYTES)?;
+        let held = view.get(HEADER_BYTES..).unwrap_or_default();
+        if let Some(payload) = held.get(..length) {
+            return Ok(payload.to_vec());
         }
-        self.bytes(from, from + length as u64)
+        let mut payload = vec![0; length];
+        let held_bytes = held.len();
+        payload[..held_bytes].copy_from_slice(held);
+        let rest = found.payload_offset() + held_bytes as u64;
+        let read = read_full(&*self.file, &mut payload[held_bytes..], rest)?;
+        payload.truncate(held_bytes + read);
+        Ok(payload)
     }
 
     /// Returns the bytes from `from` to `to`; fewer if the walk or the file ends before.
@@ -236,17 +259,24 @@ impl SegmentScan {
     /// Returns the window's bytes from `offset` on: at least `wanted` bytes, unless the walk or the file ends before.
     fn view(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
         let wanted_end = (offset + wanted as u64).min(self.end);
-        let window_end = self.window_at + self.window.len() as u64;
+        let window_end = self.window_at + self.filled as u64;
         if offset < self.window_at || offset > window_end || wanted_end > window_end {
-            let length = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
-            self.window
-                .resize(length.min(self.window_bytes.max(wanted)), 0);
-            self.window_at = offset;
-            let read = read_full(&*self.file, &mut self.window, offset)?;
-            self.window.truncate(read);
+            // Whole blocks come from the disk without a copy.
+            self.filled = 0;
+            self.window_at = offset / BLOCK_BYTES * BLOCK_BYTES;
+            let left = usize::try_from(self.end.saturating_sub(self.window_at));
+            let left = left.unwrap_or(usize::MAX);
+            let length = self.window.len().min(left.next_multiple_of(BLOCK));
+            let read = read_full(&*self.file, &mut self.window[..length], self.window_at)?;
+            self.filled = read.min(left);
         }
         let skip = usize::try_from(offset - self.window_at).unwrap_or(usize::MAX);
-        Ok(self.window.get(skip..).unwrap_or_default())
+        Ok(self.window[..self.filled].get(skip..).unwrap_or_default())
+    }
+
+    /// Returns the memory of the window, for another walk.
+    pub(in crate::journal) fn into_window(self) -> AlignedBuffer {
+        self.window
     }
 }
 

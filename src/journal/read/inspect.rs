@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::event::StreamId;
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::Disk;
 use crate::journal::format::record::RecordClass;
 use crate::journal::format::scan::SegmentScan;
@@ -209,7 +210,13 @@ fn report(
     );
     let start = (header.first_position, BLOCK_BYTES);
     let open = disk.open(&file.path)?;
-    let mut scan = SegmentScan::new(open, header.nonce, start, end, 256 << 10);
+    let mut scan = SegmentScan::new(
+        open,
+        header.nonce,
+        start,
+        end,
+        AlignedBuffer::zeroed(256 << 10),
+    );
     let mut synced = file.sealed.map_or(0, |contents| contents.last_position);
     let mut problems: Vec<(u64, String)> = Vec::new();
     let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();

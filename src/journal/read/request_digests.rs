@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::Position;
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::Disk;
 use crate::journal::format::record::RecordClass;
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::{Journal, RequestDigest, lock};
 
 /// Bytes read from a segment at a time.
-const WINDOW_BYTES: u64 = 1 << 20;
+const WINDOW_BYTES: usize = 1 << 20;
 
 impl Journal {
     /// Returns the synced records with a digest that were received since `since_unix_nano`, stored or not, in the order
@@ -65,7 +66,8 @@ fn segment_digests(
     since_unix_nano: i64,
 ) -> io::Result<Vec<RequestDigest>> {
     let file = disk.open(&segment.path)?;
-    let mut walk = IndexedScan::new(segment, file, segment.header.first_position, WINDOW_BYTES);
+    let window = AlignedBuffer::zeroed(WINDOW_BYTES);
+    let mut walk = IndexedScan::new(segment, file, segment.header.first_position, window);
     let mut digests = Vec::new();
     while let Some((found, _)) = walk.next()? {
         let header = &found.header;

@@ -148,6 +148,7 @@ fn recovered(
         positions_file: Mutex::new(positions_file),
         state: Mutex::new(state),
         window: Mutex::new(RecordWindow::new(options.window_bytes)),
+        read_buffer: Mutex::default(),
         synced: watch::Sender::default(),
         broken: AtomicBool::default(),
         full: AtomicBool::default(),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
+use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::disk::Disk;
 use crate::journal::format::record::{self, RecordClass};
 use crate::journal::format::scan::SegmentScan;
@@ -292,6 +293,6 @@ pub(in crate::journal) fn scan_of(
         header.nonce,
         (header.first_position, at),
         end,
-        WINDOW_BYTES,
+        AlignedBuffer::zeroed(WINDOW_BYTES),
     ))
 }

@@ -24,8 +24,12 @@ use crate::store::{
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
-/// Maximum number of bytes that are passed to the connection at a time.
-const PIECE_BYTES: usize = 1 << 20;
+/// Maximum number of bytes that are passed to the connection at a time. The connection copies them, and the copy stays in
+/// the processor's cache until the kernel copies it again.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes of dead letters that are collected for one COPY.
+const LETTERS_BYTES: usize = 1 << 20;
 
 /// Bytes that a COPY can send within one statement's time even over a slow link. Most batches are no larger.
 const TIMED_BYTES: usize = 16 << 20;
@@ -172,7 +176,7 @@ impl Transaction<'_> {
                 RecordPiece::Refused(letter) => {
                     letter_bytes += letter.payload.len();
                     letters.push(letter);
-                    if letter_bytes > PIECE_BYTES {
+                    if letter_bytes > LETTERS_BYTES {
                         self.keep_dead_letters(stream, &letters).await?;
                         letters.clear();
                         letter_bytes = 0;
