@@ -29,7 +29,7 @@ pub(super) fn window(search: &Search, rows: u32) -> SqlStatement {
 }
 
 /// Makes the statement of step 2: the matches in a slice, if these are fewer than `too_many` rows, else one of them; the
-/// column `found` is their number, at most `too_many`.
+/// column `found` is their number, at most `too_many`. As many of these rows as the search's offset are skipped.
 pub(super) fn any_order(search: &Search, slice: Slice, too_many: usize) -> SqlStatement {
     let (dialect, texts) = (Dialect::Postgres, TextLength::Short);
     select::with_resources(dialect, texts, search.order, ", e.found", |sql| {

@@ -1,7 +1,6 @@
 //! A search in PostgreSQL, fast for common, rare and absent values.
 //!
-//! The indexes answer a trace, a correlation id and a range of times directly. Only for an id with very many events, the
-//! index on `timestamp` may be the faster one. Every other search has three steps:
+//! The indexes answer a trace, a correlation id and a range of times directly. Every other search has three steps:
 //!
 //! 1. Search the newest [`crate::query::Options::window_rows`] by the index on `timestamp`. Common values fill the page from
 //!    these.
@@ -38,7 +37,7 @@ use crate::query::statement::{Dialect, SqlStatement};
 /// Least number of matches from which a slice is split.
 const MANY_MATCHES: usize = 200;
 
-/// Number of matches from which an id is searched by time. A page of the newest among so many is near the end of the table.
+/// Number of events from which a trace or correlation id has too many to sort them all for a page.
 const MANY_OF_AN_ID: usize = 10_000;
 
 /// Factor by which a second window is larger.
@@ -83,8 +82,9 @@ impl PostgresQuery<'_> {
         Ok(rest.page)
     }
 
-    /// Searches for a trace or a correlation id, which an index leads to. The order is left out at first: for a small page
-    /// the planner would rather read the whole table by time than the few events of this id, to save sorting these.
+    /// Searches for a trace or a correlation id. Its events are found by their index and then sorted. With the order in the
+    /// same statement, the planner would read the whole table by time for a small page of few events, to save sorting them.
+    /// If there are too many events, the plan is left to the planner: the newest of a common id are near the table's end.
     async fn by_id(&mut self, search: &Search) -> Result<ResultPage, QueryError> {
         let everywhere = Slice::of(Days::ALL);
         match self.slice(search, everywhere, MANY_OF_AN_ID).await? {

@@ -17,19 +17,6 @@ fn events() -> Vec<Event> {
     (0..61).map(event).collect()
 }
 
-/// Follows the links from `uri` to the end; the ids of each page.
-async fn walk(both: &Both, uri: &str) -> Vec<Vec<i64>> {
-    let mut pages = Vec::new();
-    let mut next = Some(uri.to_owned());
-    while let Some(uri) = next {
-        let answer = both.get(&uri).await;
-        pages.push(answer.ids());
-        next = answer.next().map(str::to_owned);
-        assert!(pages.len() < 100, "{uri} leads nowhere");
-    }
-    pages
-}
-
 #[tokio::test]
 async fn the_pages_of_a_walk_hold_every_event_once_in_its_order() {
     let both = Both::with(&events()).await;
@@ -46,7 +33,7 @@ async fn the_pages_of_a_walk_hold_every_event_once_in_its_order() {
             assert!(whole.ids().len() > 20);
             for limit in [1, 2, 7, 30, 60, 61, 62] {
                 let uri = format!("/query?{filters}limit={limit}&order={order}");
-                let pages = walk(&both, &uri).await;
+                let pages = both.walk(&uri).await;
                 assert_eq!(pages.concat(), whole.ids(), "{uri}");
                 let (last, full) = pages.split_last().expect("a page");
                 assert!(full.iter().all(|page| page.len() == limit), "{uri}");
@@ -60,7 +47,7 @@ async fn the_pages_of_a_walk_hold_every_event_once_in_its_order() {
 async fn a_walk_that_began_with_an_offset_goes_on_from_there() {
     let both = Both::with(&events()).await;
     let whole = both.get("/query").await.ids();
-    let pages = walk(&both, "/query?limit=10&offset=25").await;
+    let pages = both.walk("/query?limit=10&offset=25").await;
     assert_eq!(pages.concat(), whole[25..]);
 }
 
@@ -75,7 +62,7 @@ async fn events_that_arrive_during_a_walk_neither_repeat_nor_hide_others() {
     })
     .await;
     let mut walked = first.ids();
-    walked.extend(walk(&both, first.next().expect("more")).await.concat());
+    walked.extend(both.walk(first.next().expect("more")).await.concat());
     assert_eq!(walked, before);
 }
 
@@ -98,7 +85,7 @@ async fn a_page_beyond_the_answer_s_bytes_is_cut_at_whole_events_and_goes_on() {
         "/query?integration=i",
         "/query?order=asc&metadata.none=&offset=0",
     ] {
-        let pages = walk(&both, uri).await;
+        let pages = both.walk(uri).await;
         if uri.contains("none") {
             assert_eq!(pages, [vec![0; 0]]);
             continue;
@@ -112,7 +99,7 @@ async fn a_page_beyond_the_answer_s_bytes_is_cut_at_whole_events_and_goes_on() {
         ..Options::default()
     };
     let both = Both::under(options, &events[..3]).await;
-    assert_eq!(walk(&both, "/query").await, [[3], [2], [1]]);
+    assert_eq!(both.walk("/query").await, [[3], [2], [1]]);
 }
 
 #[tokio::test]

@@ -69,14 +69,9 @@ async fn a_search_by_slices_finds_what_a_search_of_all_rows_finds() {
         for order in ["desc", "asc"] {
             for limit in [60, 90, 1000] {
                 // Every answer is compared with SQLite's, which is that of one plain statement.
-                let mut next = Some(format!("/query?{filters}&order={order}&limit={limit}"));
-                let mut found = 0;
-                while let Some(uri) = next {
-                    let answer = both.get(&uri).await;
-                    found += answer.ids().len();
-                    next = answer.next().map(str::to_owned);
-                }
-                assert_eq!(found, expected, "{filters} {order} {limit}");
+                let uri = format!("/query?{filters}&order={order}&limit={limit}");
+                let found = both.walk(&uri).await.concat();
+                assert_eq!(found.len(), expected, "{uri}");
             }
         }
     }
@@ -93,14 +88,8 @@ async fn a_page_of_a_correlation_id_is_the_same_however_many_events_it_has() {
     };
     let both = Both::with(&(0..10_300).map(event).collect::<Vec<_>>()).await;
     for (id, found) in [("few", 11), ("many", 10_289)] {
-        let mut next = Some(format!("/query?correlationId={id}&limit=4000"));
-        let mut walked = 0;
-        while let Some(uri) = next {
-            let answer = both.get(&uri).await;
-            walked += answer.ids().len();
-            next = answer.next().map(str::to_owned);
-        }
-        assert_eq!(walked, found, "{id}");
+        let uri = format!("/query?correlationId={id}&limit=4000");
+        assert_eq!(both.walk(&uri).await.concat().len(), found, "{id}");
         for page in [
             "limit=1",
             "limit=3&offset=5",

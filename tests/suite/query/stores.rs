@@ -238,6 +238,19 @@ impl Both {
         assert_eq!(postgres, sqlite, "PostgreSQL and SQLite on {uri}");
         postgres
     }
+
+    /// Follows the links from `uri` to the end; the ids of each page, the same from both stores.
+    pub(super) async fn walk(&self, uri: &str) -> Vec<Vec<i64>> {
+        let mut pages = Vec::new();
+        let mut next = Some(uri.to_owned());
+        while let Some(uri) = next {
+            let answer = self.get(&uri).await;
+            pages.push(answer.ids());
+            next = answer.next().map(str::to_owned);
+            assert!(pages.len() < 100, "{uri} leads nowhere");
+        }
+        pages
+    }
 }
 
 pub(super) async fn get(router: &Router, uri: &str) -> Answer {
