@@ -112,6 +112,7 @@ impl Disk for DirectDisk {
 
 impl DiskFile for DirectFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        // The disk's bytes need no copy.
         if is_aligned(buffer) && offset.is_multiple_of(ALIGN as u64) {
             return self.file.read_at(buffer, offset);
         }

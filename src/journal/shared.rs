@@ -42,8 +42,8 @@ impl JournalSettings {
 /// The journal without its threads.
 ///
 /// A thread that holds one of these locks acquires only later ones: `stored_lock`, `pool`, `positions_file`, `state`,
-/// and last the lock within a [`Segment`](crate::journal::segment_index::Segment). The locks of
-/// the queue, of `window`, of `read_buffer` and of `recycler_requests` are held for single steps, and nothing is acquired under them.
+/// and last the lock within a [`Segment`](crate::journal::segment_index::Segment). The locks of the queue, of `window`, of
+/// `read_buffer` and of `recycler_requests` are held for single steps, and nothing is acquired under them.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) settings: JournalSettings,
@@ -57,7 +57,7 @@ pub(super) struct Shared {
     /// Never held during an operation of the disk.
     pub(super) state: Mutex<StreamTable>,
     pub(super) window: Mutex<RecordWindow>,
-    /// Memory in which the segments are read, from one full page of entries to the next.
+    /// The memory into which a backlog was read last, for the next read of it.
     pub(super) read_buffer: Mutex<Option<AlignedBuffer>>,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,

@@ -42,12 +42,20 @@ impl ScannedRecord {
     }
 }
 
-/// The state of a payload that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::journal) enum PayloadState {
-    /// It has the bytes that were written.
-    Whole,
-    Damaged,
+/// A payload that was read.
+pub(in crate::journal) enum ScannedPayload {
+    /// The bytes that were written.
+    Whole(Vec<u8>),
+    /// Other bytes, as the last read returned them; fewer if the file ends before.
+    Damaged(Vec<u8>),
+}
+
+impl ScannedPayload {
+    pub(in crate::journal) fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Whole(bytes) | Self::Damaged(bytes) => bytes,
+        }
+    }
 }
 
 /// A walk over a segment's bytes.
@@ -60,7 +68,7 @@ pub(in crate::journal) struct SegmentScan {
     expected_position: u64,
     /// The scan ignored bytes that are neither zeros nor a record.
     skipped_damage: bool,
-    /// Its first `filled` bytes are those of the file from `window_at` on.
+    /// The first `filled` bytes are those of the file from `window_at` on; the others are of earlier reads.
     window: AlignedBuffer,
     window_at: u64,
     filled: usize,
@@ -68,7 +76,7 @@ pub(in crate::journal) struct SegmentScan {
 
 impl SegmentScan {
     /// Starts at offset `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, and ends at
-    /// offset `end`. Each read fills the window, which has at least two blocks.
+    /// offset `end`. The window is filled by each read, and has two or more whole blocks.
     pub(in crate::journal) fn new(
         file: Arc<dyn DiskFile>,
         nonce: u64,
@@ -210,27 +218,24 @@ impl SegmentScan {
         Ok(&view[..view.len().min(most)])
     }
 
-    /// Reads the payload until a read returns it as it was written, at most [`READS`] times. Returns the bytes of the last
-    /// read, and whether they are those that were written. Fewer bytes if the file ends before.
+    /// Reads the payload until a read returns it as it was written, at most [`READS`] times.
     pub(in crate::journal) fn payload(
         &mut self,
         found: &ScannedRecord,
-    ) -> io::Result<(Vec<u8>, PayloadState)> {
-        let mut reads = 1;
-        loop {
-            let payload = self.payload_as_it_is(found)?;
+    ) -> io::Result<ScannedPayload> {
+        let mut payload = Vec::new();
+        for _ in 0..READS {
+            payload = self.payload_as_it_is(found)?;
             if crc32c::crc32c(&payload) == found.header.payload_checksum {
-                return Ok((payload, PayloadState::Whole));
+                return Ok(ScannedPayload::Whole(payload));
             }
-            if reads == READS {
-                return Ok((payload, PayloadState::Damaged));
-            }
-            reads += 1;
             self.forget(found.offset, found.end());
         }
+        Ok(ScannedPayload::Damaged(payload))
     }
 
-    /// Copies what the window has of the payload, and reads the rest of it directly.
+    /// Copies what the window has of the payload, and reads the rest into its place. Returns fewer bytes if the file ends
+    /// before.
     fn payload_as_it_is(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
         let length = found.header.payload_bytes as usize;
         let view = self.view(found.offset, HEADER_BYTES)?;

@@ -210,13 +210,8 @@ fn report(
     );
     let start = (header.first_position, BLOCK_BYTES);
     let open = disk.open(&file.path)?;
-    let mut scan = SegmentScan::new(
-        open,
-        header.nonce,
-        start,
-        end,
-        AlignedBuffer::zeroed(256 << 10),
-    );
+    let window = AlignedBuffer::zeroed(256 << 10);
+    let mut scan = SegmentScan::new(open, header.nonce, start, end, window);
     let mut synced = file.sealed.map_or(0, |contents| contents.last_position);
     let mut problems: Vec<(u64, String)> = Vec::new();
     let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();

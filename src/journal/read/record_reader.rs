@@ -12,14 +12,14 @@ use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 use crate::event::{Position, StreamId};
 use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use crate::journal::format::scan::{PayloadState, ScannedRecord, SegmentScan};
+use crate::journal::format::scan::{ScannedPayload, ScannedRecord, SegmentScan};
 use crate::journal::quarantine::quarantine_copy;
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::streams::NextSegment;
 use crate::journal::{JournalEntry, ReadError, Record, Shared, lock};
 
 /// Bytes that are read from a segment at a time.
-const READ_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Maximum number of bytes that are kept in place of a lost header and its payload.
 pub(in crate::journal) const LOST_BYTES: u64 = 16 << 20;
@@ -91,7 +91,7 @@ impl RecordPage {
         let in_window = lock(&shared.window).next_at(self.stream, self.next);
         let last = in_window.map_or(last, |n| last.min(n - 1));
         let kept = lock(&shared.read_buffer).take();
-        let buffer = kept.unwrap_or_else(|| AlignedBuffer::zeroed(READ_BYTES));
+        let buffer = kept.unwrap_or_else(|| AlignedBuffer::zeroed(BUFFER_BYTES));
         let mut walk = IndexedScan::new(segment, file, self.next, buffer);
         // Offset of the first byte that may belong to a position without a readable header.
         let mut lost_from = walk.start;
@@ -144,17 +144,16 @@ impl RecordPage {
                 first: self.next,
                 last: header.last_position.min(last),
             },
-            RecordClass::Data => {
-                let (payload, state) = scan.payload(found)?;
-                let payload = Bytes::from(payload);
-                if state == PayloadState::Whole {
-                    JournalEntry::Record(record(self.stream, header, payload))
-                } else {
-                    self.damaged.push(header.position..=header.position);
-                    damaged(header, payload)
+            RecordClass::Data => match scan.payload(found)? {
+                ScannedPayload::Whole(payload) => {
+                    JournalEntry::Record(record(self.stream, header, payload.into()))
                 }
-            }
-            RecordClass::Damaged => damaged(header, Bytes::from(scan.payload(found)?.0)),
+                ScannedPayload::Damaged(payload) => {
+                    self.damaged.push(header.position..=header.position);
+                    damaged(header, payload.into())
+                }
+            },
+            RecordClass::Damaged => damaged(header, scan.payload(found)?.into_bytes().into()),
         };
         let bytes = header.payload_bytes as usize;
         self.next = header.last_position + 1;

@@ -39,6 +39,9 @@ mod older_versions;
 /// Reads that return wrong bytes.
 mod misreads;
 
+/// Scans through a small window.
+mod scan;
+
 /// Reopening.
 mod reopening;
 
