@@ -160,8 +160,11 @@ impl Journal {
     /// Waits until the live stream has synced a position above `n`, or the journal is closed or broken.
     pub async fn synced_past(&self, n: u64) {
         let mut synced = self.shared.synced.subscribe();
-        // The sender lives as long as the journal does.
-        let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
+        tokio::select! {
+            // Fails only without a sender, which lives as long as the journal does.
+            _ = synced.wait_for(|synced| *synced > n) => {}
+            () = self.shared.ended.cancelled() => {}
+        }
     }
 
     /// Waits until the append thread polls its queue again (the liveness check of the systemd watchdog). Returns
@@ -222,7 +225,7 @@ impl Journal {
 
     /// Returns once the journal is broken; never if it is closed in order.
     pub async fn broken(&self) {
-        self.synced_past(u64::MAX).await;
+        self.shared.ended.cancelled().await;
         if !self.is_broken() {
             std::future::pending::<()>().await;
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::journal::aligned_buffer::AlignedBuffer;
 use crate::journal::append::queue::Queue;
@@ -59,7 +60,10 @@ pub(super) struct Shared {
     pub(super) window: Mutex<RecordWindow>,
     /// The memory into which a backlog was read last, for the next read of it.
     pub(super) read_buffer: Mutex<Option<AlignedBuffer>>,
-    pub(super) synced: watch::Sender<Synced>,
+    /// The last synced position of the live stream.
+    pub(super) synced: watch::Sender<u64>,
+    /// Cancelled when the append thread has ended: nothing more is appended.
+    pub(super) ended: CancellationToken,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
     pub(super) at_floor: AtomicBool,
@@ -71,14 +75,6 @@ pub(super) struct Shared {
     pub(super) recycler_requests: Mutex<RecyclerRequests>,
     pub(super) recycler_wakeup: Condvar,
     pub(super) _lock: LockGuard,
-}
-
-/// The progress of the live stream.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Synced {
-    pub(super) n: u64,
-    /// The append thread has ended: nothing more is appended.
-    pub(super) ended: bool,
 }
 
 impl Shared {
@@ -99,7 +95,7 @@ impl Shared {
 
     /// Wakes the callers that wait for further syncs: there will be none.
     pub(super) fn end(&self) {
-        self.synced.send_modify(|synced| synced.ended = true);
+        self.ended.cancel();
     }
 
     /// Wakes the recycler thread to recycle segments and to make the spares that are wanting.

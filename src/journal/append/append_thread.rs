@@ -322,7 +322,7 @@ impl AppendThread {
             lock(&self.shared.state)
                 .live()
                 .append(&active.segment, appended, end);
-            self.shared.synced.send_modify(|synced| synced.n = last);
+            self.shared.synced.send_replace(last);
         }
         self.show_room();
         written

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
@@ -150,6 +151,7 @@ fn recovered(
         window: Mutex::new(RecordWindow::new(options.window_bytes)),
         read_buffer: Mutex::default(),
         synced: watch::Sender::default(),
+        ended: CancellationToken::new(),
         broken: AtomicBool::default(),
         full: AtomicBool::default(),
         at_floor: AtomicBool::default(),

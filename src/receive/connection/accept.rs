@@ -39,6 +39,9 @@ use crate::telemetry::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 
 /// Maximum size of an HTTP/1 head that reaches the middleware, which answers 431; hyper refuses larger ones itself.
 const HTTP1_BUFFER_BYTES: usize = 128 << 10;
+/// The protocol's smallest limit of a frame's size (RFC 9113, section 6.5.2). A larger one spares a read and a copy for
+/// every 16 KiB of a body.
+const LEAST_FRAME_BYTES: u32 = 16 << 10;
 /// Interval of PING frames on a silent HTTP/2 connection.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// Time that an HTTP/2 client has to answer a PING frame.
@@ -173,6 +176,7 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
         .max_header_list_size(options.http2_header_bytes)
         .initial_stream_window_size(options.http2_window_bytes)
         .initial_connection_window_size(options.http2_window_bytes)
+        .max_frame_size((options.http2_window_bytes / 4).max(LEAST_FRAME_BYTES))
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PONG);
     builder
