@@ -65,12 +65,12 @@ impl Reader<'_> {
         // disconnected.
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-             SET LOCAL statement_timeout = {}; \
-             SET LOCAL plan_cache_mode = force_custom_plan; \
-             SET LOCAL jit = off; \
-             SET LOCAL max_parallel_workers_per_gather = 0; \
-             SET LOCAL enable_seqscan = off; \
-             SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
+             SELECT set_config('statement_timeout', '{}', true), \
+             set_config('plan_cache_mode', 'force_custom_plan', true), \
+             set_config('jit', 'off', true), \
+             set_config('max_parallel_workers_per_gather', '0', true), \
+             set_config('enable_seqscan', 'off', true), \
+             CASE WHEN version() LIKE '%linux%' THEN set_config('client_connection_check_interval', '1s', true) END",
             self.options.timeout.as_millis().max(1)
         );
         let deadline = Instant::now() + CONNECTION_WAIT;

@@ -197,6 +197,13 @@ async fn each_query_is_answered_by_its_index_without_reading_the_table() {
         // By the block ranges: a bloom filter errs once in a hundred.
         ("/query?integration=absent".into(), "id_expr", 6_000.0),
         ("/query?name=absent&order=asc".into(), "id_expr", 6_000.0),
+        // Besides its day by the block ranges, all others by the time.
+        (
+            "/query?integration=svc-7&name=op-2&from=2026-01-10T00:00:00Z&to=2026-01-10T01:00:00Z"
+                .into(),
+            "timestamp_idx",
+            2_000.0,
+        ),
         ("/query/12345".into(), "id_expr", 2_000.0),
     ] {
         let plan = plans(&router, &uri).await;
