@@ -33,6 +33,9 @@ pub mod event;
 /// Texts cut to a limit and escaped.
 mod text;
 
+/// Numbers of durations, for percentiles.
+mod duration_sketch;
+
 /// The error of HTTP and gRPC answers, with its status.
 pub mod error;
 

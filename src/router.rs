@@ -96,6 +96,7 @@ pub fn reads(queries: Queries) -> Router {
     Router::new()
         .route("/query", get(query::events))
         .route("/query/{id}", get(query::event))
+        .route("/aggregate", get(query::aggregate))
         .route("/traces/{traceId}", get(query::trace))
         .with_state(queries)
         .layer(map_response(query::vary_by_accept))

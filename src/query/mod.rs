@@ -14,8 +14,9 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 
 use crate::memory::MemoryShares;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::telemetry::metrics::QUERY_SECONDS;
+use crate::telemetry::own_traces::SpanAttributes;
 use crate::telemetry::own_traces::spans;
 use crate::telemetry::own_traces::traced;
 
@@ -42,6 +43,9 @@ mod statement;
 
 /// The statements of searches, for both stores.
 mod select;
+
+/// Numbers of events, errors and percentiles, by columns and time.
+mod aggregate;
 
 /// The memory budget of answers.
 mod answer_memory;
@@ -85,6 +89,9 @@ mod slot_body;
 /// The errors of queries.
 mod error;
 
+pub(crate) use aggregate::aggregate;
+use aggregate::groups::EventGroups;
+use aggregate::{Aggregation, Counted};
 use answer_format::{AnswerFormat, WrittenAnswer};
 use answer_memory::{AnswerGrant, AnswerMemory};
 use cursor::SortOrder;
@@ -189,6 +196,9 @@ pub(crate) async fn events(
     uri: Uri,
 ) -> Result<Response, QueryError> {
     let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
+    if let Some(search) = Search::of_count(&pairs, &queries.options)? {
+        return aggregate::count(queries, search).await;
+    }
     let search = Search::of_query(&pairs, &queries.options)?;
     let format = match answer_format::form(&pairs, &headers)? {
         Some(form) => AnswerFormat::Otlp(search.signal()?, form),
@@ -285,35 +295,94 @@ impl Queries {
     /// # Errors
     /// [`QueryError::Busy`] if no slot is free, and every error of the store.
     async fn find(&self, lookup: Lookup) -> Result<(ResultPage, AnswerGrant), QueryError> {
+        let mut held = self.begin()?;
+        let page = self.in_time(Box::pin(async {
+            match &self.store {
+                Store::Postgres(store) => self.reader(store).find(lookup, &mut held).await,
+                Store::Sqlite(store) => {
+                    sqlite::find(&store.read_pool, lookup, &self.options, &mut held).await
+                }
+            }
+        }));
+        Ok((page.await?, held))
+    }
+
+    /// Reads the groups of an aggregation, under the same limits as [`Self::find`].
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    async fn groups(
+        &self,
+        aggregation: Aggregation,
+    ) -> Result<(EventGroups, AnswerGrant), QueryError> {
+        let mut held = self.begin()?;
+        let groups = self.in_time(Box::pin(async {
+            match &self.store {
+                Store::Postgres(store) => self.reader(store).groups(aggregation, &mut held).await,
+                Store::Sqlite(store) => {
+                    aggregate::sqlite::groups(
+                        &store.read_pool,
+                        aggregation,
+                        &self.options,
+                        &mut held,
+                    )
+                    .await
+                }
+            }
+        }));
+        Ok((groups.await?, held))
+    }
+
+    /// Counts the events of a search, under the same limits as [`Self::find`].
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    async fn count(&self, search: Search) -> Result<Counted, QueryError> {
+        let mut held = self.begin()?;
+        let counted = self.in_time(Box::pin(async {
+            match &self.store {
+                Store::Postgres(store) => self.reader(store).count(search, &mut held).await,
+                Store::Sqlite(store) => {
+                    aggregate::sqlite::count(&store.read_pool, search, &self.options).await
+                }
+            }
+        }));
+        counted.await
+    }
+
+    /// Takes the slot of a query.
+    ///
+    /// # Errors
+    /// [`QueryError::Busy`] if none is free.
+    fn begin(&self) -> Result<AnswerGrant, QueryError> {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| QueryError::Busy(self.options.concurrency))?;
-        let mut held = self.memory.begin(slot);
+        Ok(self.memory.begin(slot))
+    }
+
+    fn reader<'a>(&'a self, store: &'a store::postgres::Postgres) -> postgres::Reader<'a> {
+        postgres::Reader {
+            pool: &store.read_pool,
+            options: &self.options,
+            first_ids: &self.first_ids,
+            page_ends: &self.page_ends,
+        }
+    }
+
+    /// Waits for what a query reads from the store, at most for the time of a query.
+    async fn in_time<T: SpanAttributes>(
+        &self,
+        reading: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
         let timeout = self.options.timeout;
         let in_time = async {
-            let found = async {
-                match &self.store {
-                    Store::Postgres(store) => {
-                        let reader = postgres::Reader {
-                            pool: &store.read_pool,
-                            options: &self.options,
-                            first_ids: &self.first_ids,
-                            page_ends: &self.page_ends,
-                        };
-                        reader.find(lookup, &mut held).await
-                    }
-                    Store::Sqlite(store) => {
-                        sqlite::find(&store.read_pool, lookup, &self.options, &mut held).await
-                    }
-                }
-            };
-            match tokio::time::timeout(timeout, found).await {
-                Ok(found) => found.map_err(|error| error.classified(timeout)),
+            match tokio::time::timeout(timeout, reading).await {
+                Ok(read) => read.map_err(|error| error.classified(timeout)),
                 Err(_) => Err(QueryError::Timeout(timeout)),
             }
         };
         let selecting = spans::statement(self.store.system(), "SELECT", "telemetry_events");
-        let page = traced(selecting, in_time).await?;
-        Ok((page, held))
+        traced(selecting, in_time).await
     }
 
     async fn write(

@@ -47,6 +47,9 @@ const FILTERS: [(&str, FilterKind); 14] = [
 
 const PAGE_PARAMETERS: [&str; 5] = ["limit", "offset", "order", "cursor", "format"];
 
+/// Asks for the number of events instead of a page.
+const COUNT: &str = "count";
+
 const A_TIME: &str = "must be a time: Unix milliseconds, or RFC 3339 like 2026-01-31T12:00:00Z";
 const A_DURATION: &str = "must be a number of milliseconds, at most six digits after the point";
 
@@ -69,11 +72,7 @@ impl Search {
         each_once(pairs)?;
         for (name, value) in pairs {
             if !search.page_parameter(name, value, options)? {
-                search.filters.push(filter(name, value)?);
-            }
-            if search.filters.len() > options.filters_max {
-                let reason = format!("a query has at most {} filters", options.filters_max);
-                return Err(QueryError::parameter(name, reason));
+                search.add_filter(name, value, options)?;
             }
         }
         if search.offset > 0 && search.after.is_some() {
@@ -126,7 +125,7 @@ impl Search {
         match name {
             "limit" => self.limit = whole(name, value, 1, options.limit_max)?,
             "offset" => self.offset = whole(name, value, 0, options.offset_max)?,
-            "order" | "format" => {}
+            "order" | "format" | COUNT => {}
             "cursor" => {
                 let key = cursor::decode(self.order, value).ok_or_else(|| {
                     QueryError::parameter(
@@ -141,8 +140,67 @@ impl Search {
         Ok(true)
     }
 
+    /// Reads the parameters of `GET /query?count=true`; `None` if the request asks for events.
+    ///
+    /// # Errors
+    /// [`QueryError::Parameter`] for the first invalid one.
+    pub(super) fn of_count(
+        pairs: &[(String, String)],
+        options: &Options,
+    ) -> Result<Option<Self>, QueryError> {
+        let count = pairs.iter().find(|(name, _)| name == COUNT);
+        match count.map(|(_, value)| value.as_str()) {
+            None | Some("false") => return Ok(None),
+            Some("true") => {}
+            Some(_) => {
+                let reason = "count must be true or false";
+                return Err(QueryError::parameter(COUNT, reason));
+            }
+        }
+        let mut search = Self::of_all();
+        each_once(pairs)?;
+        for (name, value) in pairs.iter().filter(|(name, _)| name != COUNT) {
+            if PAGE_PARAMETERS.contains(&name.as_str()) {
+                let reason = format!("a count has no page: leave out {name}");
+                return Err(QueryError::parameter(name, reason));
+            }
+            search.add_filter(name, value, options)?;
+        }
+        search.check_bounds()?;
+        Ok(Some(search))
+    }
+
+    /// Returns the search without a condition, for statements that count.
+    pub(super) const fn of_all() -> Self {
+        Self {
+            filters: Vec::new(),
+            order: SortOrder::NewestFirst,
+            limit: 0,
+            offset: 0,
+            after: None,
+        }
+    }
+
+    /// Adds the condition of a parameter.
+    ///
+    /// # Errors
+    /// [`QueryError::Parameter`] if it is unknown or malformed, or one too many.
+    pub(super) fn add_filter(
+        &mut self,
+        name: &str,
+        value: &str,
+        options: &Options,
+    ) -> Result<(), QueryError> {
+        self.filters.push(filter(name, value)?);
+        if self.filters.len() > options.filters_max {
+            let reason = format!("a query has at most {} filters", options.filters_max);
+            return Err(QueryError::parameter(name, reason));
+        }
+        Ok(())
+    }
+
     /// Refuses a lower bound that exceeds the upper bound of the same quantity.
-    fn check_bounds(&self) -> Result<(), QueryError> {
+    pub(super) fn check_bounds(&self) -> Result<(), QueryError> {
         for filter in &self.filters {
             let Filter::AtLeast(quantity, lower) = filter else {
                 continue;
@@ -162,7 +220,7 @@ impl Search {
     }
 }
 
-fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {
+pub(super) fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {
     let mut seen = HashSet::new();
     match pairs.iter().find(|(name, _)| !seen.insert(name)) {
         None => Ok(()),
@@ -183,7 +241,7 @@ fn order(pairs: &[(String, String)], default: SortOrder) -> Result<SortOrder, Qu
     }
 }
 
-fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError> {
+pub(super) fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError> {
     Some(value)
         .filter(|value| value.bytes().all(|b| b.is_ascii_digit()))
         .and_then(|value| value.parse().ok())
@@ -272,6 +330,7 @@ fn unknown(name: &str) -> QueryError {
     let filters = FILTERS.iter().map(|(known, _)| *known);
     let near = filters
         .chain(PAGE_PARAMETERS)
+        .chain([COUNT])
         .filter(|_| name.len() <= 64)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .min()

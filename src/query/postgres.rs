@@ -39,13 +39,9 @@ impl Reader<'_> {
         let page = match lookup {
             Lookup::Event(id) => query.event(id).await?,
             Lookup::Page(mut search) => {
-                if search.asks_for_resources() {
-                    let ids = query.resource_ids(&search).await?;
-                    if ids.is_empty() {
-                        query.end();
-                        return Ok(ResultPage::default());
-                    }
-                    search.list_resources(ids);
+                if !query.list_resources(&mut search).await? {
+                    query.end();
+                    return Ok(ResultPage::default());
                 }
                 let mut page = query.search(&search).await?;
                 page.truncate(search.limit as usize, self.options.answer_bytes);
@@ -94,7 +90,7 @@ impl Reader<'_> {
 pub(super) struct PostgresQuery<'a> {
     pub(super) reader: Reader<'a>,
     pub(super) connection: PooledConnection<Postgres>,
-    held: &'a mut AnswerGrant,
+    pub(super) held: &'a mut AnswerGrant,
     /// Memory of the events that earlier statements found.
     pub(super) found_bytes: usize,
     /// A statement was abandoned before its last row, so the connection must not be reused.
@@ -102,7 +98,10 @@ pub(super) struct PostgresQuery<'a> {
 }
 
 impl<'a> PostgresQuery<'a> {
-    async fn begin(reader: Reader<'a>, held: &'a mut AnswerGrant) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(
+        reader: Reader<'a>,
+        held: &'a mut AnswerGrant,
+    ) -> Result<Self, sqlx::Error> {
         Ok(Self {
             reader,
             connection: reader.begin().await?,
@@ -114,7 +113,7 @@ impl<'a> PostgresQuery<'a> {
 
     /// Ends the transaction in a separate task, as the answer need not wait for it. An unfinished statement ends with
     /// its connection.
-    fn end(self) {
+    pub(super) fn end(self) {
         if self.unfinished {
             return;
         }
@@ -191,10 +190,21 @@ impl<'a> PostgresQuery<'a> {
         Ok(search.day())
     }
 
-    async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    /// Replaces the conditions on resources by the ids of the resources that match. Returns `false` if none does.
+    pub(super) async fn list_resources(
+        &mut self,
+        search: &mut Search,
+    ) -> Result<bool, sqlx::Error> {
+        if !search.asks_for_resources() {
+            return Ok(true);
+        }
         let statement = select::resource_ids(Dialect::Postgres, search).for_postgres();
         let rows = statement.fetch_all(&mut *self.connection).await?;
-        rows.iter().map(|row| row.try_get(0)).collect()
+        let ids = rows.iter().map(|row| row.try_get(0));
+        let ids = ids.collect::<Result<Vec<Vec<u8>>, _>>()?;
+        let is_any = !ids.is_empty();
+        search.list_resources(ids);
+        Ok(is_any)
     }
 
     /// Reads the rows of a statement, as [`Self::fetch`] does, without the number.

@@ -151,6 +151,17 @@ pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
     })
 }
 
+/// Makes the statement for the number of events that match a search.
+pub(super) fn count(dialect: Dialect, search: &Search) -> SqlStatement {
+    let mut sql = SqlStatement::new(
+        dialect,
+        "SELECT count(*) FROM telemetry_events e WHERE true",
+    );
+    push_range(&mut sql, search);
+    push_filters(&mut sql, search);
+    sql
+}
+
 /// Makes the statement for the ids of the resources that match all of the search's conditions on resources, up to one
 /// more than [`RESOURCES_LISTED`].
 pub(super) fn resource_ids(dialect: Dialect, search: &Search) -> SqlStatement {

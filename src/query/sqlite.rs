@@ -40,13 +40,9 @@ pub(super) async fn find(
             query.page(statement, options, 0, held).await?
         }
         Lookup::Page(mut search) => {
-            if search.asks_for_resources() {
-                let ids = query.resource_ids(&search).await?;
-                if ids.is_empty() {
-                    query.end().await?;
-                    return Ok(ResultPage::default());
-                }
-                search.list_resources(ids);
+            if !query.list_resources(&mut search).await? {
+                query.end().await?;
+                return Ok(ResultPage::default());
             }
             let sorted_bytes = (search.limit as usize + search.offset as usize) * SORTED_BYTES;
             let statement = select::plain(Dialect::Sqlite, &search);
@@ -72,10 +68,10 @@ pub(super) async fn find(
 }
 
 /// One query on a connection, with its deadline.
-struct SqliteQuery {
+pub(super) struct SqliteQuery {
     /// Dropped first, so that the statement is interrupted before the connection is closed.
     cancel_on_drop: CancelOnDrop,
-    connection: PooledConnection<Sqlite>,
+    pub(super) connection: PooledConnection<Sqlite>,
 }
 
 /// Makes SQLite interrupt the statement when dropped.
@@ -88,7 +84,7 @@ impl Drop for CancelOnDrop {
 }
 
 impl SqliteQuery {
-    async fn begin(pool: &SqlitePool, options: &Options) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(pool: &SqlitePool, options: &Options) -> Result<Self, sqlx::Error> {
         let mut connection = PooledConnection::take(pool, "read", CONNECTION_WAIT).await?;
         let cancel_on_drop = CancelOnDrop(Arc::default());
         let stop = Arc::clone(&cancel_on_drop.0);
@@ -104,10 +100,21 @@ impl SqliteQuery {
         })
     }
 
-    async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    /// Replaces the conditions on resources by the ids of the resources that match. Returns `false` if none does.
+    pub(super) async fn list_resources(
+        &mut self,
+        search: &mut Search,
+    ) -> Result<bool, sqlx::Error> {
+        if !search.asks_for_resources() {
+            return Ok(true);
+        }
         let statement = select::resource_ids(Dialect::Sqlite, search).for_sqlite();
         let rows = statement.fetch_all(&mut *self.connection).await?;
-        rows.iter().map(|row| row.try_get(0)).collect()
+        let ids = rows.iter().map(|row| row.try_get(0));
+        let ids = ids.collect::<Result<Vec<Vec<u8>>, _>>()?;
+        let is_any = !ids.is_empty();
+        search.list_resources(ids);
+        Ok(is_any)
     }
 
     /// Reads rows until the answer's bytes are full; then `more` is set and the statement unfinished.
@@ -139,7 +146,7 @@ impl SqliteQuery {
         row.map(|row| page::event(&row)).transpose()
     }
 
-    async fn end(mut self) -> Result<(), sqlx::Error> {
+    pub(super) async fn end(mut self) -> Result<(), sqlx::Error> {
         self.connection
             .lock_handle()
             .await?

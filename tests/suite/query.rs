@@ -7,6 +7,9 @@ mod stores;
 /// Parameters and the events that they find.
 mod found;
 
+/// Numbers of events, errors and percentiles.
+mod aggregates;
+
 /// Successive pages.
 mod paging;
 

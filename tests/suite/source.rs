@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("position_set", &[]),
     ("event", &["position_set"]),
     ("text", &[]),
+    ("duration_sketch", &[]),
     ("lifecycle", &[]),
     ("telemetry", &["event"]),
     ("memory", &["telemetry"]),
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "event",
             "text",
+            "duration_sketch",
             "telemetry",
             "memory",
             "decode",
