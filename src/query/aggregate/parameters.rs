@@ -17,6 +17,9 @@ const USUAL_SPAN: Duration = Duration::from_secs(3_600);
 /// Number of groups of an answer without `limit`.
 const USUAL_GROUPS: u32 = 1_000;
 
+/// Maximum width of a group in time: no sum with it leaves the range of the stores' integers.
+const WIDEST_MS: i64 = 366 * 86_400_000;
+
 /// A column by which events are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::query) enum GroupColumn {
@@ -137,7 +140,7 @@ fn columns(list: &str) -> Result<Vec<GroupColumn>, QueryError> {
     Ok(columns)
 }
 
-/// Returns the width of a group in milliseconds: a whole number of seconds, minutes, hours or days.
+/// Returns the width of a group in milliseconds: a whole number of seconds, minutes, hours or days, at most 366 days.
 fn width_ms(text: &str) -> Result<i64, QueryError> {
     let width = || {
         let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -150,12 +153,13 @@ fn width_ms(text: &str) -> Result<i64, QueryError> {
         };
         let is_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
         let number: i64 = digits.parse().ok().filter(|_| is_digits)?;
-        number.checked_mul(unit_ms).filter(|width| *width > 0)
+        let width = number.checked_mul(unit_ms)?;
+        (1..=WIDEST_MS).contains(&width).then_some(width)
     };
     width().ok_or_else(|| {
         QueryError::parameter(
             "bucket",
-            "bucket must be a whole number of seconds, minutes, hours or days, like 30s, 5m, 1h or 1d",
+            "bucket must be a whole number of seconds, minutes, hours or days, like 30s, 5m, 1h or 1d, and at most 366d",
         )
     })
 }
@@ -180,6 +184,8 @@ mod tests {
             ("5m", Some(300_000)),
             ("1h", Some(3_600_000)),
             ("1d", Some(86_400_000)),
+            ("366d", Some(31_622_400_000)),
+            ("367d", None),
             ("0s", None),
             ("5", None),
             ("s", None),

@@ -18,7 +18,9 @@ const ERROR: &str = "CASE WHEN e.event_type = 'span' AND e.status = 'ERROR' \
 const GREATEST_SHIFT: u32 = i64::BITS - 1 - EXACT_BELOW_NS.ilog2();
 
 /// Makes the statement for the groups in PostgreSQL. Its columns are the start of the group in Unix ms, the columns of the
-/// group, the number of its events, of its errors, and the sketch. The largest groups of each time come first.
+/// group, the number of its events, of its errors, and the sketch. The earliest groups come first, the largest of a time
+/// before the others. Within the statement, `d` is a duration, `s` the number of its low bits that its bucket `b` does not
+/// distinguish, and `n` the number of events in a bucket.
 pub(super) fn groups(aggregation: &Aggregation) -> SqlStatement {
     let keys: String = (0..aggregation.by.len())
         .map(|index| format!(", k{index}"))

@@ -227,7 +227,7 @@ async fn filters_apply_to_groups_and_counts_as_to_events() {
 }
 
 #[tokio::test]
-async fn an_answer_with_too_many_groups_has_the_largest_of_each_time() {
+async fn an_answer_with_too_many_groups_has_the_earliest_and_of_a_time_the_largest() {
     let of = |integration| Event {
         integration,
         ..Event::default()
@@ -250,6 +250,20 @@ async fn an_answer_with_too_many_groups_has_the_largest_of_each_time() {
             .collect();
         assert_eq!((&found[..], &answer["more"]), (expected, &json!(more)));
     }
+    both.add(&Event {
+        timestamp: NOON + MINUTE,
+        ..of("later")
+    })
+    .await;
+    let cut = both
+        .get(&format!(
+            "/aggregate?from=0&to={LATE}&by=integration&bucket=1m&limit=3"
+        ))
+        .await
+        .json();
+    let groups = cut["groups"].as_array().expect("groups").iter();
+    assert!(groups.clone().all(|group| group["time"] == NOON), "{cut}");
+    assert_eq!((groups.len(), &cut["more"]), (3, &json!(true)));
 }
 
 #[tokio::test]
@@ -280,6 +294,7 @@ async fn what_cannot_be_counted_is_refused_with_the_parameter() {
         ("/aggregate?by=traceId", "by"),
         ("/aggregate?by=name,name", "by"),
         ("/aggregate?bucket=0s", "bucket"),
+        ("/aggregate?bucket=106751991167d", "bucket"),
         ("/aggregate?limit=10001", "limit"),
         ("/aggregate?order=asc", "order"),
         ("/aggregate?speed=1", "speed"),
