@@ -200,11 +200,11 @@ impl<'a> PostgresQuery<'a> {
         }
         let statement = select::resource_ids(Dialect::Postgres, search).for_postgres();
         let rows = statement.fetch_all(&mut *self.connection).await?;
-        let ids = rows.iter().map(|row| row.try_get(0));
-        let ids = ids.collect::<Result<Vec<Vec<u8>>, _>>()?;
-        let is_any = !ids.is_empty();
-        search.list_resources(ids);
-        Ok(is_any)
+        let ids = rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()?;
+        Ok(search.list_resources(ids))
     }
 
     /// Reads the rows of a statement, as [`Self::fetch`] does, without the number.

@@ -123,11 +123,13 @@ impl Search {
     }
 
     /// Replaces the conditions on resources by the ids of the resources that match them, unless there are more than
-    /// [`RESOURCES_LISTED`].
-    pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) {
+    /// [`RESOURCES_LISTED`]. Returns `false` if none matches, so that no event can.
+    pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) -> bool {
+        let is_any = !ids.is_empty();
         if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
             self.filters.retain(|filter| !filter.is_about_resource());
             self.filters.push(Filter::ResourceIn(ids));
         }
+        is_any
     }
 }

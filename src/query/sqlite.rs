@@ -110,11 +110,11 @@ impl SqliteQuery {
         }
         let statement = select::resource_ids(Dialect::Sqlite, search).for_sqlite();
         let rows = statement.fetch_all(&mut *self.connection).await?;
-        let ids = rows.iter().map(|row| row.try_get(0));
-        let ids = ids.collect::<Result<Vec<Vec<u8>>, _>>()?;
-        let is_any = !ids.is_empty();
-        search.list_resources(ids);
-        Ok(is_any)
+        let ids = rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()?;
+        Ok(search.list_resources(ids))
     }
 
     /// Reads rows until the answer's bytes are full; then `more` is set and the statement unfinished.

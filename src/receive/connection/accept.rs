@@ -40,7 +40,7 @@ use crate::telemetry::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 /// Maximum size of an HTTP/1 head that reaches the middleware, which answers 431; hyper refuses larger ones itself.
 const HTTP1_BUFFER_BYTES: usize = 128 << 10;
 /// The protocol's smallest limit of a frame's size (RFC 9113, section 6.5.2). A larger one spares a read and a copy for
-/// every 16 KiB of a body.
+/// every 16 KiB of a body; a connection then reserves as much for a frame whose length is announced.
 const LEAST_FRAME_BYTES: u32 = 16 << 10;
 /// Interval of PING frames on a silent HTTP/2 connection.
 const HTTP2_PING: Duration = Duration::from_secs(20);
